@@ -1,0 +1,7 @@
+//! The nouns of container images and the formats they are kept in.
+#![forbid(unsafe_code)]
+
+mod digest;
+pub mod index;
+
+pub use digest::{ChainId, ContentDigest, DiffId, FileDigest, InvalidDigest, LayerId};
