@@ -3,5 +3,6 @@
 
 mod digest;
 pub mod index;
+pub mod tree;
 
 pub use digest::{ChainId, ContentDigest, DiffId, FileDigest, InvalidDigest, LayerId};
