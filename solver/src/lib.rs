@@ -1,1 +1,10 @@
-//! stub
+//! Decides what a build does: plans steps, names their cache keys, runs them when their inputs are ready.
+//!
+//! Touches no file, socket or process: everything it needs done goes through [`StepRunner`].
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod graph;
+
+pub use event::{BuildEvent, LogStream, StepInfo, TaskState};
+pub use graph::{BuildGraph, Op, Step, StepId};
