@@ -5,6 +5,12 @@
 
 pub mod event;
 pub mod graph;
+pub mod key;
+mod runner;
+mod solve;
 
 pub use event::{BuildEvent, LogStream, StepInfo, TaskState};
 pub use graph::{BuildGraph, Op, Step, StepId};
+pub use key::{CacheKey, KeyPart, KeyParts};
+pub use runner::{EventSender, Executed, Lookup, StepContext, StepInputs, StepResult, StepRunner};
+pub use solve::{Outcome, SolveError, SolveOptions, Solved, solve};
