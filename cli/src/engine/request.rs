@@ -1,0 +1,166 @@
+//! What the engine is asked for: plain values, made by a front end.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use mica_image::{Platform, Reference};
+use mica_solver::graph::{NetworkMode, Resources};
+
+/// A build.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The main context.
+    pub context: ContextInput,
+    /// The Dockerfile.
+    pub dockerfile: DockerfileInput,
+    /// `--build-context` in order: name and place.
+    pub named_contexts: Vec<(String, String)>,
+    /// `-t`, normalised.
+    pub tags: Vec<Reference>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--build-arg`; values already taken from the environment where only a name was given.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label` in order.
+    pub labels: Vec<(String, String)>,
+    /// `--platform`; empty is the host's.
+    pub platforms: Vec<Platform>,
+    /// `--no-cache`, `--no-cache-filter`.
+    pub no_cache: NoCache,
+    /// `--pull`: ask registries again for tags already resolved.
+    pub pull: bool,
+    /// `--offline`: touch no network for images and sources.
+    pub offline: bool,
+    /// `--network` of RUN.
+    pub network: NetworkMode,
+    /// `--add-host`.
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    /// `--ulimit` as `name=soft[:hard]`.
+    pub ulimits: Vec<String>,
+    /// `--shm-size` in bytes.
+    pub shm_size: Option<u64>,
+    /// `--resource` and the memory and cpu flags.
+    pub resources: Resources,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: Option<String>,
+    /// `--allow`.
+    pub allow: Vec<String>,
+    /// `--secret`: by id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// `--ssh`: agent socket (or key files) by id.
+    pub ssh: BTreeMap<String, Vec<PathBuf>>,
+    /// `-o`, in order; the image in the store is always made unless only trees are asked for.
+    pub outputs: Vec<Output>,
+    /// How many steps run at once.
+    pub jobs: usize,
+    /// SOURCE_DATE_EPOCH.
+    pub source_date_epoch: Option<i64>,
+    /// no_new_privs for RUN.
+    pub no_new_privileges: bool,
+}
+
+/// Where the main context comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContextInput {
+    /// A directory.
+    Directory(PathBuf),
+    /// A tar archive (a file; standard input has been spooled to one).
+    Archive(PathBuf),
+    /// A http(s) tarball or a git repository.
+    Url(String),
+    /// Nothing: only a Dockerfile was given.
+    Empty,
+}
+
+/// Where the Dockerfile comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DockerfileInput {
+    /// `Dockerfile` (or `dockerfile`) at the top of the context.
+    Default,
+    /// A path as given with `-f`: of the file system when it exists there, otherwise inside the context.
+    Path(PathBuf),
+    /// The text itself (standard input).
+    Text(Vec<u8>),
+}
+
+/// Which steps may not use the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NoCache {
+    /// All may.
+    #[default]
+    None,
+    /// None may.
+    All,
+    /// The steps of these stages may not.
+    Stages(Vec<String>),
+}
+
+/// Where a secret's value is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// Given as a value (from the environment).
+    Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(_) => f.write_str("Value(redacted)"),
+        }
+    }
+}
+
+/// Something a build writes besides the image in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// What.
+    pub kind: OutputKind,
+    /// Where to; `None` is standard output (for archives).
+    pub destination: Option<PathBuf>,
+}
+
+/// The forms of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputKind {
+    /// An OCI layout as one tar.
+    OciArchive,
+    /// An OCI layout as a directory (`type=oci,tar=false`).
+    OciLayout,
+    /// A docker archive.
+    DockerArchive,
+    /// The file tree as a tar.
+    Tar,
+    /// The file tree as a directory.
+    Local,
+    /// The image in the store only (`type=image`).
+    Image,
+}
+
+/// A command to be run in an image.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The image.
+    pub image: String,
+    /// The command; empty is the image's own.
+    pub command: Vec<String>,
+    /// `--entrypoint`.
+    pub entrypoint: Option<String>,
+    /// `-e`.
+    pub env: Vec<(String, String)>,
+    /// `-u`.
+    pub user: Option<String>,
+    /// `-w`.
+    pub workdir: Option<String>,
+    /// `--network`.
+    pub network: NetworkMode,
+    /// `-t`: a terminal.
+    pub tty: bool,
+    /// `-i`: standard input.
+    pub interactive: bool,
+    /// `--rm` not given: the container's changes are kept for a look (their path is told).
+    pub keep: bool,
+}
