@@ -1,8 +1,21 @@
 //! The nouns of container images and the formats they are kept in.
 #![forbid(unsafe_code)]
 
+pub mod config;
 mod digest;
 pub mod index;
+mod lenient;
+pub mod manifest;
+mod media_type;
+mod platform;
+mod reference;
+mod timestamp;
 pub mod tree;
 
+pub use config::ImageConfig;
 pub use digest::{ChainId, ContentDigest, DiffId, FileDigest, InvalidDigest, LayerId};
+pub use manifest::{Descriptor, Document, Index, Manifest};
+pub use media_type::{Dialect, LayerCompression, MediaType};
+pub use platform::{InvalidPlatform, Platform};
+pub use reference::{InvalidReference, Reference};
+pub use timestamp::Timestamp;
