@@ -14,6 +14,7 @@ pub mod tree;
 
 pub use config::ImageConfig;
 pub use digest::{ChainId, ContentDigest, DiffId, FileDigest, InvalidDigest, LayerId};
+pub use index::{IndexFile, LayerIndex, LayerLookup};
 pub use manifest::{Descriptor, Document, Index, Manifest};
 pub use media_type::{Dialect, LayerCompression, MediaType};
 pub use platform::{InvalidPlatform, Platform};

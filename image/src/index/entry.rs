@@ -1,12 +1,4 @@
-//! The layer index: every entry of one layer, with everything about it but its bytes.
-//!
-//! An index is a sorted list of [`Entry`]s. Paths are relative, without a leading slash, `""` is the root directory itself.
-//! They are ordered component by component (as if `/` were the lowest byte), so a directory comes before what is in it and
-//! every subtree is one contiguous run.
-//!
-//! [`LayerIndex::layer_id`] hashes what a layer *means*: it covers path, kind, mode, owner, extended attributes, size, link
-//! target, content digest and the times that were set on purpose ([`TimeKind::Set`]); it does not cover times that merely say
-//! “made now” ([`TimeKind::Now`]) nor where the bytes lie ([`Bytes`]).
+//! The contents of an index: entries, what they are, and where their bytes lie.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +6,6 @@ use crate::{FileDigest, LayerId};
 
 /// A path inside a layer or tree: relative, `/`-separated, no `.`/`..`/empty components; `""` is the root.
 pub type LayerPath = Vec<u8>;
-
-/// The entries of one layer, sorted by [`compare_paths`], each path once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LayerIndex {
-    /// The entries in order.
-    pub entries: Vec<Entry>,
-}
 
 /// One file-system object of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,4 +106,17 @@ pub enum Bytes {
         /// The path there.
         path: LayerPath,
     },
+}
+
+impl Entry {
+    /// Tells whether this is a directory.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        matches!(self.node, Node::Directory { .. })
+    }
+}
+
+impl Time {
+    /// The start of 1970 as a time nobody chose, for what has no time of its own.
+    pub const UNSET: Self = Self { seconds: 0, nanoseconds: 0, kind: TimeKind::Now };
 }
