@@ -1,4 +1,23 @@
 //! Dockerfile text to a typed syntax tree; never fails, never does I/O.
+//!
+//! [`parse`] gives a [`syntax::Dockerfile`] and all [`diagnostic::Diagnostic`]s at once. It works in two stages: `raw` cuts the text
+//! into instructions and words as the reference's line parser does, `instruction` gives them meaning. Expansion of variables is
+//! [`words`], to be called when the variables are known.
 #![forbid(unsafe_code)]
 
+mod csv;
+pub mod device;
+pub mod diagnostic;
+mod duration;
+mod flags;
+mod go;
+mod instruction;
+pub mod keyword;
+mod line_index;
+mod parse;
+mod raw;
+mod suggest;
 pub mod syntax;
+pub mod words;
+
+pub use parse::{Parsed, parse, parse_trigger};

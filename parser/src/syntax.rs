@@ -4,7 +4,9 @@
 //! text it came from. Expansion, ONBUILD and stage resolution belong to planning.
 
 /// A half-open range of byte offsets into the original file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct Span {
     /// First byte.
     pub start: u32,
@@ -51,6 +53,16 @@ pub enum Escape {
     Backtick,
 }
 
+impl Escape {
+    /// Returns the character itself.
+    pub const fn character(self) -> char {
+        match self {
+            Escape::Backslash => '\\',
+            Escape::Backtick => '`',
+        }
+    }
+}
+
 /// One instruction with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstructionNode {
@@ -66,8 +78,14 @@ pub struct InstructionNode {
     pub flags: Vec<Spanned<String>>,
     /// The instruction's text after keyword and flags with continuations joined as the reference joins them (for history).
     pub original: String,
+    /// The whole line, keyword and flags included, joined the same way.
+    pub line: String,
+    /// Blank lines between continuation lines.
+    pub blank_lines: Vec<Span>,
     /// Comment lines directly above (for outlines), without `#`.
     pub comments: Vec<Spanned<String>>,
+    /// Every heredoc the line opens, in order; those of an ONBUILD are its trigger's.
+    pub heredocs: Vec<Heredoc>,
     /// What it says.
     pub instruction: Instruction,
 }
@@ -96,6 +114,20 @@ pub enum Instruction {
     Workdir(Spanned<String>),
     /// An instruction with a mistake; its diagnostic has been reported.
     Invalid,
+}
+
+impl InstructionNode {
+    /// Returns the words that follow ONBUILD as the image config keeps them, heredocs included; `None` for other instructions.
+    pub fn trigger_expression(&self) -> Option<String> {
+        if !self.keyword.value.eq_ignore_ascii_case("onbuild") {
+            return None;
+        }
+        let mut expression = self.line.trim_start()["onbuild".len()..].trim_start().to_owned();
+        for heredoc in &self.heredocs {
+            expression.extend(["\n", &heredoc.raw_body, &heredoc.name]);
+        }
+        Some(expression)
+    }
 }
 
 /// FROM.
@@ -248,4 +280,6 @@ pub struct Heredoc {
     pub chomp: bool,
     /// The body as it is used (tabs removed under `<<-`).
     pub body: Spanned<String>,
+    /// The body as it is written.
+    pub raw_body: String,
 }
