@@ -1,0 +1,38 @@
+//! Lends the parser's pattern languages to COPY.
+
+use mica_executor::copy::{BadPattern, PathMatcher, Patterns};
+use mica_parser::dockerignore;
+use mica_parser::glob;
+
+/// The languages of Dockerfiles: Go's `filepath.Match` for sources, `.dockerignore` patterns for `--exclude` and `--parents`.
+pub(crate) struct DockerfilePatterns;
+
+impl Patterns for DockerfilePatterns {
+    fn glob(&self, pattern: &[u8], name: &[u8]) -> Result<bool, BadPattern> {
+        glob::matches(pattern, name).map_err(|_| bad(pattern))
+    }
+
+    fn compile(&self, patterns: &[Vec<u8>]) -> Result<Box<dyn PathMatcher>, BadPattern> {
+        let text = patterns.join(&b'\n');
+        match dockerignore::Patterns::parse(&text) {
+            Ok(patterns) => Ok(Box::new(Compiled(patterns))),
+            Err(_) => Err(bad(&text)),
+        }
+    }
+}
+
+struct Compiled(dockerignore::Patterns);
+
+impl PathMatcher for Compiled {
+    fn matches(&self, path: &[u8]) -> bool {
+        self.0.excludes(path)
+    }
+
+    fn has_negations(&self) -> bool {
+        self.0.has_negations()
+    }
+}
+
+fn bad(pattern: &[u8]) -> BadPattern {
+    BadPattern { pattern: String::from_utf8_lossy(pattern).into_owned() }
+}
