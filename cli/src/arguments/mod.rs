@@ -1,0 +1,27 @@
+//! The command line: what may be typed, and what it asks of the engine.
+//!
+//! Declarations (clap) and conversions are apart. The declarations take words as they come; the conversions (`build_request`,
+//! `run_request`) are pure functions of those words and of an [`Environment`](crate::environment::Environment), and make the
+//! values the engine takes. Nothing here touches a file, a terminal or the network.
+
+mod build;
+mod command_line;
+mod csv;
+mod error;
+mod images;
+mod output;
+mod request;
+mod run;
+mod secret;
+mod unsupported;
+mod values;
+
+pub(crate) use build::BuildArguments;
+pub(crate) use command_line::{Command, CommandLine, ContextCommand, DebugCommand, GlobalOptions};
+pub(crate) use error::ArgumentError;
+pub(crate) use images::{
+    CompletionArguments, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments,
+    PullArguments, RemoveArguments, SaveArguments, SaveFormat, TagArguments,
+};
+pub(crate) use request::{Call, CallFormat, CallRequest, ProgressMode, StandardInput, build_request};
+pub(crate) use run::{RunArguments, run_request};

@@ -1,0 +1,452 @@
+//! From the flags of `mica build` to what the engine is asked for.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use mica_image::{Platform, Reference};
+use mica_solver::graph::Resources;
+
+use super::build::BuildArguments;
+use super::error::ArgumentError;
+use super::values::{self, text_variable};
+use super::{csv, output, secret};
+use crate::engine::request::{BuildRequest, ContextInput, DockerfileInput, NoCache, Output, SecretSource};
+use crate::environment::Environment;
+
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+const URL_STARTS: [&str; 6] = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProgressMode {
+    /// `Tty` on a terminal, otherwise `Plain`.
+    Auto,
+    /// A live view.
+    Tty,
+    /// Lines.
+    Plain,
+    /// One event a line.
+    Json,
+    /// Nothing but the image id.
+    Quiet,
+    /// Nothing at all.
+    None,
+}
+
+impl ProgressMode {
+    /// Returns the word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tty => "tty",
+            Self::Plain => "plain",
+            Self::Json => "json",
+            Self::Quiet => "quiet",
+            Self::None => "none",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        let modes = [Self::Auto, Self::Tty, Self::Plain, Self::Json, Self::Quiet, Self::None];
+        let word = if word == "rawjson" { "json" } else { word };
+        modes.into_iter().find(|mode| mode.name() == word)
+    }
+}
+
+/// What standard input is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StandardInput {
+    /// Nothing.
+    Unused,
+    /// The context is `-`: a tar archive or a Dockerfile alone.
+    Context,
+    /// `-f -`.
+    Dockerfile,
+}
+
+/// What is done with a Dockerfile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// It is built.
+    Build,
+    /// It is checked.
+    Check,
+    /// Its arguments, secrets and so on are listed.
+    Outline,
+    /// Its stages are listed.
+    Targets,
+}
+
+/// How the answer of a [`Call`] is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum CallFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// As JSON.
+    Json,
+    /// As SARIF 2.1.0.
+    Sarif,
+    /// As annotations of a GitHub workflow.
+    Github,
+}
+
+/// `--call`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallRequest {
+    /// What.
+    pub(crate) call: Call,
+    /// How.
+    pub(crate) format: CallFormat,
+}
+
+impl BuildArguments {
+    /// Returns what standard input is read for.
+    pub(crate) fn standard_input(&self) -> StandardInput {
+        let is_dash = |word: &Option<OsString>| word.as_deref() == Some(OsStr::new("-"));
+        match (is_dash(&self.context), is_dash(&self.input.file)) {
+            (true, _) => StandardInput::Context,
+            (false, true) => StandardInput::Dockerfile,
+            (false, false) => StandardInput::Unused,
+        }
+    }
+
+    /// Returns where the image id is to be written.
+    pub(crate) fn iidfile(&self) -> Option<&Path> {
+        self.output.iidfile.as_deref()
+    }
+
+    /// Returns what is to be said about flags that have no effect.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        self.unsupported.notices().collect()
+    }
+
+    /// Returns how progress is shown: `-q`, `--progress`, then `BUILDKIT_PROGRESS`.
+    pub(crate) fn progress(&self, environment: &dyn Environment) -> Result<ProgressMode, ArgumentError> {
+        if self.output.quiet {
+            return Ok(ProgressMode::Quiet);
+        }
+        if let Some(mode) = self.display.progress {
+            return Ok(mode);
+        }
+        let name = "BUILDKIT_PROGRESS";
+        match text_variable(name, environment)?.filter(|value| !value.is_empty()) {
+            None => Ok(ProgressMode::Auto),
+            Some(value) => ProgressMode::parse(&value).ok_or_else(|| ArgumentError::Variable {
+                name: name.to_owned(),
+                value,
+                why: "there is no such way to show progress".to_owned(),
+            }),
+        }
+    }
+
+    /// Returns what is to be done: `--check` and `--call`.
+    pub(crate) fn call(&self) -> Result<CallRequest, ArgumentError> {
+        let asked = self.display.call.as_deref().map(parse_call).transpose()?;
+        let call = match (self.display.check, asked) {
+            (false, asked) => asked.map_or(Call::Build, |request| request.call),
+            (true, None | Some(CallRequest { call: Call::Build | Call::Check, .. })) => Call::Check,
+            (true, Some(_)) => {
+                let word = self.display.call.clone().unwrap_or_default();
+                return Err(ArgumentError::value("--call", word, "it excludes `--check`"));
+            }
+        };
+        Ok(CallRequest { call, format: asked.map_or(CallFormat::Text, |request| request.format) })
+    }
+}
+
+fn parse_call(word: &str) -> Result<CallRequest, ArgumentError> {
+    let invalid = |why: String| ArgumentError::value("--call", word, why);
+    let mut request = CallRequest { call: Call::Build, format: CallFormat::Text };
+    for field in csv::fields(word).map_err(|error| invalid(error.to_string()))? {
+        match csv::key_value(&field) {
+            Some((key, value)) if key == "format" => {
+                request.format = match value {
+                    "" | "text" => CallFormat::Text,
+                    "json" => CallFormat::Json,
+                    "sarif" => CallFormat::Sarif,
+                    "github" => CallFormat::Github,
+                    _ => return Err(invalid(format!("there is no format `{value}`"))),
+                }
+            }
+            Some((key, _)) => return Err(invalid(format!("there is no key `{key}`"))),
+            None => {
+                request.call = match field.as_str() {
+                    "" | "build" => Call::Build,
+                    "check" | "lint" => Call::Check,
+                    "outline" => Call::Outline,
+                    "targets" => Call::Targets,
+                    _ => {
+                        return Err(invalid(format!("there is no method `{field}`"))
+                            .with_hint("the methods are build, check, outline and targets"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(request)
+}
+
+/// Makes the request.
+///
+/// Where standard input is asked for ([`BuildArguments::standard_input`]) the context is [`ContextInput::Empty`], or the
+/// Dockerfile an empty text, and the caller puts in what it read. A path may turn out to be an archive.
+pub(crate) fn build_request(
+    arguments: &BuildArguments,
+    environment: &dyn Environment,
+) -> Result<BuildRequest, ArgumentError> {
+    if let Some(refusal) = arguments.unsupported.refusal() {
+        return Err(refusal);
+    }
+    let build_args = build_args(arguments, environment)?;
+    Ok(BuildRequest {
+        context: context(arguments)?,
+        dockerfile: dockerfile(arguments),
+        named_contexts: all(&arguments.input.build_context, named_context)?,
+        tags: all(&arguments.image.tag, tag)?,
+        target: arguments.input.target.clone().filter(|target| !target.is_empty()),
+        source_date_epoch: source_date_epoch(&build_args),
+        build_args,
+        labels: all(&arguments.image.label, label)?,
+        platforms: platforms(arguments, environment)?,
+        no_cache: no_cache(arguments),
+        pull: arguments.cache.pull,
+        offline: arguments.cache.offline,
+        network: values::network_mode(&arguments.run.network)?,
+        extra_hosts: all(&arguments.run.add_host, |word| values::add_host(word))?.concat(),
+        ulimits: all(&arguments.limits.ulimit, values::ulimit)?,
+        shm_size: arguments
+            .limits
+            .shm_size
+            .as_deref()
+            .map(|size| values::size_flag("--shm-size", size))
+            .transpose()?,
+        resources: resources(arguments)?,
+        cgroup_parent: arguments.limits.cgroup_parent.clone().filter(|path| !path.is_empty()),
+        allow: allow(arguments)?,
+        secrets: secrets(arguments, environment)?,
+        ssh: ssh(arguments, environment)?,
+        outputs: outputs(arguments)?,
+        jobs: arguments.limits.jobs.map_or_else(default_jobs, std::num::NonZeroUsize::get),
+        no_new_privileges: arguments.run.no_new_privileges,
+    })
+}
+
+/// Reads every non-empty value of a flag.
+fn all<T>(
+    words: &[String],
+    parse: impl Fn(&str) -> Result<T, ArgumentError>,
+) -> Result<Vec<T>, ArgumentError> {
+    words.iter().filter(|word| !word.is_empty()).map(|word| parse(word)).collect()
+}
+
+fn context(arguments: &BuildArguments) -> Result<ContextInput, ArgumentError> {
+    let word =
+        arguments.context.as_deref().filter(|word| !word.is_empty()).ok_or(ArgumentError::NoContext)?;
+    if word == "-" {
+        let dockerfile_is_too = arguments.input.file.as_deref() == Some(OsStr::new("-"));
+        return if dockerfile_is_too {
+            Err(ArgumentError::StandardInputTwice)
+        } else {
+            Ok(ContextInput::Empty)
+        };
+    }
+    Ok(match word.to_str().filter(|text| URL_STARTS.iter().any(|start| text.starts_with(start))) {
+        Some(url) => ContextInput::Url(url.to_owned()),
+        None => ContextInput::Directory(PathBuf::from(word)),
+    })
+}
+
+fn dockerfile(arguments: &BuildArguments) -> DockerfileInput {
+    match arguments.input.file.as_deref() {
+        None => DockerfileInput::Default,
+        Some(word) if word.is_empty() => DockerfileInput::Default,
+        Some(word) if word == "-" => DockerfileInput::Text(Vec::new()),
+        Some(word) => DockerfileInput::Path(PathBuf::from(word)),
+    }
+}
+
+fn build_args(
+    arguments: &BuildArguments,
+    environment: &dyn Environment,
+) -> Result<BTreeMap<String, String>, ArgumentError> {
+    let mut made = BTreeMap::new();
+    for word in &arguments.input.build_arg {
+        made.extend(values::assignment("--build-arg", word, environment)?);
+    }
+    if let (false, Some(epoch)) = (made.contains_key(EPOCH), text_variable(EPOCH, environment)?) {
+        if !epoch.is_empty() && epoch.parse::<i64>().is_err() {
+            let why = "not a number of seconds".to_owned();
+            return Err(ArgumentError::Variable { name: EPOCH.to_owned(), value: epoch, why });
+        }
+        made.extend((!epoch.is_empty()).then_some((EPOCH.to_owned(), epoch)));
+    }
+    Ok(made)
+}
+
+/// A build argument that is no number (`context`, a stage) is for the planner to resolve.
+fn source_date_epoch(build_args: &BTreeMap<String, String>) -> Option<i64> {
+    build_args.get(EPOCH)?.parse().ok()
+}
+
+/// The name is normalised as FROM's is, so that `ubuntu` and `docker.io/library/ubuntu:latest` replace the same.
+fn named_context(word: &str) -> Result<(String, String), ArgumentError> {
+    const FLAG: &str = "--build-context";
+    let (name, place) = word
+        .split_once('=')
+        .filter(|(name, place)| !name.is_empty() && !place.is_empty())
+        .ok_or_else(|| ArgumentError::value(FLAG, word, "not of the form NAME=PLACE"))?;
+    let (bare, platform) = name.split_once("::").map_or((name, ""), |(bare, platform)| (bare, platform));
+    let reference = Reference::parse(bare).map_err(|source| ArgumentError::Reference {
+        flag: FLAG,
+        value: word.to_owned(),
+        source,
+    })?;
+    let familiar = reference.familiar().to_string();
+    let mut name = familiar.strip_suffix(":latest").unwrap_or(&familiar).to_owned();
+    if !platform.is_empty() {
+        name = format!("{name}::{platform}");
+    }
+    Ok((name, place.to_owned()))
+}
+
+fn tag(word: &str) -> Result<Reference, ArgumentError> {
+    let reference = Reference::parse(word).map_err(|source| ArgumentError::Reference {
+        flag: "--tag",
+        value: word.to_owned(),
+        source,
+    })?;
+    if reference.digest().is_some() {
+        return Err(ArgumentError::value("--tag", word, "a name with a digest cannot be given to an image"));
+    }
+    Ok(reference.with_default_tag())
+}
+
+fn label(word: &str) -> Result<(String, String), ArgumentError> {
+    let (key, value) = word.split_once('=').unwrap_or((word, ""));
+    if key.is_empty() {
+        return Err(ArgumentError::value("--label", word, "the key is missing"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn platforms(
+    arguments: &BuildArguments,
+    environment: &dyn Environment,
+) -> Result<Vec<Platform>, ArgumentError> {
+    let mut words = arguments.input.platform.clone();
+    if words.is_empty() {
+        words.extend(text_variable("DOCKER_DEFAULT_PLATFORM", environment)?);
+    }
+    let mut platforms = Vec::new();
+    for word in words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|word| !word.is_empty()) {
+        let platform = match word {
+            "local" => Platform::host(),
+            _ => Platform::parse(word)
+                .map_err(|error| ArgumentError::value("--platform", word, error.to_string()))?,
+        };
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
+}
+
+fn no_cache(arguments: &BuildArguments) -> NoCache {
+    let words = arguments.cache.no_cache_filter.iter().flat_map(|word| word.split(','));
+    let stages: Vec<String> =
+        words.map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    match (arguments.cache.no_cache, stages.is_empty()) {
+        (true, _) => NoCache::All,
+        (false, true) => NoCache::None,
+        (false, false) => NoCache::Stages(stages),
+    }
+}
+
+/// The newer flag wins over the older ones.
+fn resources(arguments: &BuildArguments) -> Result<Resources, ArgumentError> {
+    let mut resources = Resources::default();
+    let legacy = &arguments.limits.legacy;
+    let older = [
+        ("--memory", &legacy.memory),
+        ("--memory-swap", &legacy.memory_swap),
+        ("--cpu-shares", &legacy.cpu_shares),
+        ("--cpu-period", &legacy.cpu_period),
+        ("--cpu-quota", &legacy.cpu_quota),
+        ("--cpuset-cpus", &legacy.cpuset_cpus),
+        ("--cpuset-mems", &legacy.cpuset_mems),
+    ];
+    for (flag, value) in older {
+        if let Some(value) = value {
+            values::set_resource(&mut resources, flag, flag.trim_start_matches('-'), value)?;
+        }
+    }
+    for word in &arguments.limits.resource {
+        let (name, value) = word
+            .split_once('=')
+            .ok_or_else(|| ArgumentError::value("--resource", word, "not of the form NAME=VALUE"))?;
+        values::set_resource(&mut resources, "--resource", name.trim(), value.trim())?;
+    }
+    Ok(resources)
+}
+
+/// `--network host` grants what it asks for.
+fn allow(arguments: &BuildArguments) -> Result<Vec<String>, ArgumentError> {
+    let mut allow = all(&arguments.run.allow, entitlement)?;
+    if arguments.run.network == "host" {
+        allow.push("network.host".to_owned());
+    }
+    allow.dedup();
+    Ok(allow)
+}
+
+fn entitlement(word: &str) -> Result<String, ArgumentError> {
+    match word {
+        "network.host" | "security.insecure" => Ok(word.to_owned()),
+        _ => Err(ArgumentError::value("--allow", word, "there is no such entitlement")
+            .with_hint("the entitlements are `network.host` and `security.insecure`")),
+    }
+}
+
+fn secrets(
+    arguments: &BuildArguments,
+    environment: &dyn Environment,
+) -> Result<BTreeMap<String, SecretSource>, ArgumentError> {
+    Ok(all(&arguments.run.secret, |word| secret::secret(word, environment))?.into_iter().collect())
+}
+
+fn ssh(
+    arguments: &BuildArguments,
+    environment: &dyn Environment,
+) -> Result<BTreeMap<String, Vec<PathBuf>>, ArgumentError> {
+    let mut agents = BTreeMap::new();
+    for word in &arguments.run.ssh {
+        let (id, paths) = secret::ssh(word, environment)?;
+        if agents.insert(id.clone(), paths).is_some() {
+            return Err(ArgumentError::value("--ssh", word, format!("the id `{id}` is given twice")));
+        }
+    }
+    Ok(agents)
+}
+
+fn outputs(arguments: &BuildArguments) -> Result<Vec<Output>, ArgumentError> {
+    let outputs = all(&arguments.output.output, output::parse)?;
+    let is_stream = |output: &&Output| {
+        output.destination.is_none() && output.kind != crate::engine::request::OutputKind::Image
+    };
+    if outputs.iter().filter(is_stream).count() > 1 {
+        let word = arguments.output.output.last().cloned().unwrap_or_default();
+        return Err(ArgumentError::value("--output", word, "only one output can go to standard output"));
+    }
+    Ok(outputs)
+}
+
+/// Steps wait for networks and disks as much as for processors, so more of them run than there are processors.
+fn default_jobs() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    (2 * processors).max(8)
+}
+
+#[cfg(test)]
+mod tests;
