@@ -114,6 +114,10 @@ digest_type!(
     /// mica's name of a layer: the BLAKE3 digest of its canonical index (see [`crate::index`]).
     LayerId, "blake3"
 );
+digest_type!(
+    /// The BLAKE3 digest of something observed in a tree (see [`crate::tree::Observed`]).
+    StateDigest, "blake3"
+);
 
 impl ContentDigest {
     /// Returns the digest of `bytes`.

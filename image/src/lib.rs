@@ -1,9 +1,11 @@
 //! The nouns of container images and the formats they are kept in.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod config;
 mod digest;
 pub mod index;
+pub mod layout;
 mod lenient;
 pub mod manifest;
 mod media_type;
@@ -11,12 +13,16 @@ mod platform;
 mod reference;
 mod timestamp;
 pub mod tree;
+mod verify;
 
+pub use archive::ImageArchive;
 pub use config::ImageConfig;
-pub use digest::{ChainId, ContentDigest, DiffId, FileDigest, InvalidDigest, LayerId};
+pub use digest::{ChainId, ContentDigest, DiffId, FileDigest, InvalidDigest, LayerId, StateDigest};
 pub use index::{IndexFile, LayerIndex, LayerLookup};
 pub use manifest::{Descriptor, Document, Index, Manifest};
 pub use media_type::{Dialect, LayerCompression, MediaType};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
 pub use timestamp::Timestamp;
+pub use tree::{Fact, FileTree, MergedTree, RecordingTree, Tree, TreeEntry, TreeLayer};
+pub use verify::{BlobMismatch, BlobVerifier, VerifyingReader};

@@ -22,6 +22,7 @@ pub use entry::{Bytes, Entry, LayerPath, Node, Time, TimeKind};
 pub use file::IndexFile;
 pub use layer::{IndexError, LayerIndex};
 pub use lookup::{Child, LayerLookup, Lookup};
+pub(crate) use path::shown;
 pub use path::{belongs_to_image, compare_paths, is_below, name, parent};
 
 #[cfg(test)]

@@ -1,6 +1,4 @@
-//! Trees of files as the rest of mica reads them: a context, or layers merged from the base up.
-//!
-//! COPY and ADD, their cache conditions, diffs and exports all read trees through [`FileTree`] and never touch a disk.
+//! The trait every tree implements, and what it answers with.
 
 use crate::LayerId;
 use crate::index::Entry;
