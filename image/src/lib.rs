@@ -11,6 +11,7 @@ pub mod manifest;
 mod media_type;
 mod platform;
 mod reference;
+pub mod tar;
 mod timestamp;
 pub mod tree;
 mod verify;

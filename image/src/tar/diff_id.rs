@@ -1,0 +1,126 @@
+//! The digest of a tar while it is written.
+
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{TarOptions, WriteTarError, write_layer};
+use crate::DiffId;
+use crate::index::{Entry, LayerIndex};
+
+/// Bytes that are hashed in one go, by the thread if there are more.
+const CHUNK: usize = 1024 * 1024;
+/// Chunks that may wait for the thread.
+const WAITING: usize = 4;
+
+/// Returns the digest of the canonical tar of `index`; `open` gives the bytes of a file that has any.
+pub fn diff_id<R: Read>(
+    index: &LayerIndex,
+    open: impl FnMut(&Entry) -> io::Result<R>,
+    options: &TarOptions,
+) -> Result<DiffId, WriteTarError> {
+    let mut writer = DiffIdWriter::new(io::sink());
+    write_layer(index, open, &mut writer, options)?;
+    Ok(writer.finish().1)
+}
+
+/// Hands on what is written, and hashes it: beside the writing, as soon as there is more than a little.
+pub struct DiffIdWriter<W> {
+    inner: W,
+    pending: Vec<u8>,
+    length: u64,
+    /// The hashing thread, started for the second chunk.
+    worker: Option<Worker>,
+}
+
+struct Worker {
+    full: SyncSender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+    thread: JoinHandle<Sha256>,
+}
+
+impl<W: Write> DiffIdWriter<W> {
+    /// Writes to `inner`.
+    pub fn new(inner: W) -> Self {
+        Self { inner, pending: Vec::new(), length: 0, worker: None }
+    }
+
+    /// Returns the inner writer, the digest of what was written, and its length.
+    pub fn finish(mut self) -> (W, DiffId, u64) {
+        let mut hasher = match self.worker.take() {
+            None => Sha256::new(),
+            Some(Worker { full, thread, .. }) => {
+                drop(full);
+                thread.join().expect("hashing does not panic")
+            }
+        };
+        hasher.update(&self.pending);
+        (self.inner, DiffId::from_bytes(hasher.finalize().into()), self.length)
+    }
+
+    fn hand_over(&mut self) {
+        let worker = self.worker.get_or_insert_with(Worker::start);
+        let chunk = std::mem::replace(&mut self.pending, worker.empty.try_recv().unwrap_or_default());
+        worker.full.send(chunk).expect("the thread runs until the channel is closed");
+    }
+}
+
+impl Worker {
+    fn start() -> Self {
+        let (full, to_hash) = sync_channel::<Vec<u8>>(WAITING);
+        let (give_back, empty) = sync_channel(WAITING);
+        let thread = std::thread::spawn(move || {
+            let mut hasher = Sha256::new();
+            for mut chunk in to_hash {
+                hasher.update(&chunk);
+                chunk.clear();
+                // Nobody may be there to take it any more, and then it is freed.
+                let _ = give_back.try_send(chunk);
+            }
+            hasher
+        });
+        Self { full, empty, thread }
+    }
+}
+
+impl<W: Write> Write for DiffIdWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.length += written as u64;
+        let mut rest = &bytes[..written];
+        while self.pending.len() + rest.len() > CHUNK {
+            let (now, later) = rest.split_at(CHUNK - self.pending.len());
+            self.pending.extend_from_slice(now);
+            self.hand_over();
+            rest = later;
+        }
+        self.pending.extend_from_slice(rest);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_does_not_depend_on_how_it_was_written() {
+        for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 7 * CHUNK + 3] {
+            let bytes: Vec<u8> = (0..length).map(|number| (number % 253) as u8).collect();
+            let expected = DiffId::from_bytes(Sha256::digest(&bytes).into());
+            for piece in [977, CHUNK, 3 * CHUNK] {
+                let mut writer = DiffIdWriter::new(Vec::new());
+                bytes.chunks(piece).for_each(|chunk| writer.write_all(chunk).unwrap());
+                let (inner, digest, count) = writer.finish();
+                assert!(inner == bytes);
+                assert_eq!((digest, count), (expected, length as u64));
+            }
+        }
+    }
+}
