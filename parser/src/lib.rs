@@ -6,18 +6,23 @@
 #![forbid(unsafe_code)]
 
 mod csv;
+pub mod debug;
 pub mod device;
 pub mod diagnostic;
+pub mod dockerignore;
 mod duration;
 mod flags;
+pub mod glob;
 mod go;
 mod instruction;
 pub mod keyword;
 mod line_index;
+pub mod mount;
 mod parse;
 mod raw;
 mod suggest;
 pub mod syntax;
+mod text;
 pub mod words;
 
 pub use parse::{Parsed, parse, parse_trigger};

@@ -8,6 +8,7 @@ use nom::{IResult, Parser};
 use super::joined::Slice;
 use super::lines::Lines;
 use crate::syntax::{Heredoc, Span, Spanned};
+use crate::text::lossy;
 use crate::words::{ExpandError, Word, split_heredoc_word, split_raw};
 
 /// What `<<WORD` says.
@@ -119,16 +120,6 @@ fn heredoc(opener: Opener, span: Span, body_span: Span, raw: &[u8]) -> Heredoc {
         body: Spanned { span: body_span, value: body },
         raw_body: raw,
     }
-}
-
-/// Replaces every byte that is not UTF-8 by U+FFFD.
-fn lossy(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
-    }
-    text
 }
 
 fn without_tabs(line: &[u8]) -> &[u8] {
