@@ -1,0 +1,8 @@
+//! What COPY and ADD promise, one behaviour each, on trees in memory.
+
+mod copying;
+mod extracting;
+mod laws;
+mod selecting;
+pub(in crate::copy) mod support;
+pub(in crate::copy) mod tree;
