@@ -214,7 +214,7 @@ pub(crate) fn build_request(
         pull: arguments.cache.pull,
         offline: arguments.cache.offline,
         network: values::network_mode(&arguments.run.network)?,
-        extra_hosts: all(&arguments.run.add_host, |word| values::add_host(word))?.concat(),
+        extra_hosts: all(&arguments.run.add_host, values::add_host)?.concat(),
         ulimits: all(&arguments.limits.ulimit, values::ulimit)?,
         shm_size: arguments
             .limits
