@@ -9,10 +9,24 @@
 //! * Entries in index order, but an opaque marker and then the removals of a directory come before all else in it.
 //! * Hard links repeat mode, owner and time of their first name. Removals and markers have mode, owner and time 0.
 //! * Two blocks of zeros at the end, and no padding after them.
+//!
+//! [`read_layer`] reads a tar of any dialect into an index, without trusting it.
 
 mod diff_id;
+mod error;
+mod extension;
 mod header;
+mod member;
+mod placement;
+mod read;
+mod sparse;
 mod write;
 
 pub use diff_id::{DiffIdWriter, diff_id};
+pub use error::TarError;
+pub use member::{Member, MemberKind, TarReader};
+pub use read::{IndexOnly, LayerSink, Removals, TarLimits, read_layer};
 pub use write::{TarOptions, WriteTarError, write_layer};
+
+#[cfg(test)]
+mod read_tests;
