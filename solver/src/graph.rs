@@ -118,6 +118,8 @@ pub struct HttpSource {
     pub url: String,
     /// Expected `sha256:…`.
     pub checksum: Option<String>,
+    /// The name its file gets where it is shown as a directory.
+    pub filename: String,
 }
 
 /// A git source.

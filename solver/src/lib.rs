@@ -6,6 +6,7 @@
 pub mod event;
 pub mod graph;
 pub mod key;
+pub mod plan;
 mod runner;
 mod solve;
 

@@ -1,0 +1,39 @@
+//! WORKDIR.
+
+use mica_parser::syntax::Spanned;
+use mica_parser::words::expand;
+
+use crate::graph::{Op, WorkdirOp};
+use crate::plan::dispatch::StageBuilder;
+use crate::plan::paths;
+use crate::plan::report::Problem;
+use crate::plan::stages::Command;
+use crate::plan::title::with_capitals;
+
+impl StageBuilder<'_, '_> {
+    pub(super) fn workdir(&mut self, command: &Command<'_>, word: &Spanned<String>) -> Result<(), Problem> {
+        let written = self.expand(command, word)?;
+        if !self.state.workdir_set && !written.starts_with('/') {
+            self.report.for_node(&command.node).workdir_relative_path(command.place(word.span), &written);
+        }
+        self.state.workdir_set = true;
+        let path = paths::resolve(&self.state.image.config.working_dir, &written);
+        self.state.image.config.working_dir.clone_from(&path);
+        self.state.cwd.clone_from(&path);
+        let step = (path != "/").then(|| {
+            let title = self.expanded_title(command);
+            let op = Op::Workdir(WorkdirOp { path: path.clone(), user: self.state.user.clone() });
+            self.add_step(command, title, op, Vec::new())
+        });
+        self.record(command, format!("WORKDIR {path}"), step);
+        Ok(())
+    }
+
+    /// Names a step by its line with variables replaced, where that is possible.
+    pub(super) fn expanded_title(&mut self, command: &Command<'_>) -> String {
+        let line = command.node.line.trim();
+        let expanded = expand(line, self.plan.escape, &self.state.env);
+        let text = with_capitals(expanded.as_ref().map_or(line, |expansion| &expansion.text));
+        self.title(command, &text)
+    }
+}

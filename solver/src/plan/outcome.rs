@@ -1,0 +1,85 @@
+//! What planning gives.
+
+use serde::Serialize;
+
+use crate::graph::{BuildGraph, ImageSource, Target};
+
+/// How far planning came.
+#[derive(Debug)]
+pub enum Planned {
+    /// All the way.
+    Ready(Box<Plan>),
+    /// These images must be resolved first; then plan again, which may ask for more.
+    NeedImages(Vec<ImageSource>),
+}
+
+/// A build, planned.
+#[derive(Debug)]
+pub struct Plan {
+    /// The steps.
+    pub graph: BuildGraph,
+    /// The images asked for, one for each platform.
+    pub targets: Vec<Target>,
+    /// The stages of the file in order.
+    pub stages: Vec<StageSummary>,
+    /// What the target can be given.
+    pub outline: Outline,
+    /// SOURCE_DATE_EPOCH in effect, in seconds.
+    pub source_date_epoch: Option<i64>,
+}
+
+/// A stage as `--call=targets` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StageSummary {
+    /// Its name, lower-case.
+    pub name: Option<String>,
+    /// What the comment above it says.
+    pub description: Option<String>,
+    /// Whether it is built when no target is named.
+    pub default: bool,
+    /// Its base as written.
+    pub base: String,
+    /// Its platform as written.
+    pub platform: Option<String>,
+    /// 1-based line.
+    pub line: u32,
+}
+
+/// The parameters of a target, as `--call=outline` lists them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Outline {
+    /// The target's name.
+    pub name: Option<String>,
+    /// What the comment above it says.
+    pub description: Option<String>,
+    /// Build arguments by line.
+    pub args: Vec<OutlineArg>,
+    /// Secrets by line.
+    pub secrets: Vec<OutlineMount>,
+    /// SSH agents by line.
+    pub ssh: Vec<OutlineMount>,
+}
+
+/// A build argument of an [`Outline`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutlineArg {
+    /// Its name.
+    pub name: String,
+    /// Its value in this build.
+    pub value: String,
+    /// What the comment above it says.
+    pub description: Option<String>,
+    /// 1-based line.
+    pub line: u32,
+}
+
+/// A secret or ssh agent of an [`Outline`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutlineMount {
+    /// Its id.
+    pub name: String,
+    /// Whether the build fails without it.
+    pub required: bool,
+    /// 1-based line.
+    pub line: u32,
+}

@@ -1,0 +1,181 @@
+//! Planning, from file to graph: survey, resolve, dispatch.
+//!
+//! Each platform asked for is planned on its own, into one graph; steps that come out the same are shared.
+
+use std::collections::BTreeMap;
+
+use mica_image::Platform;
+use mica_parser::diagnostic::Diagnostic;
+use mica_parser::syntax::{Dockerfile, Escape};
+
+use super::arguments::{EPOCH, GlobalArguments, proxy_environment};
+use super::draft::Draft;
+use super::file::Sections;
+use super::outcome::{Plan, Planned};
+use super::outline;
+use super::report::Report;
+use super::request::{BaseImages, PlanRequest};
+use super::stages::{StageIndex, StageTable};
+use crate::graph::{ImageSource, NetworkMode};
+
+/// Plans a build.
+///
+/// Nothing is read or fetched: where the configuration of a base image is needed and `images` does not have it yet, the outcome is
+/// [`Planned::NeedImages`]. With mistakes in the file the outcome is `None`. The diagnostics are all that can be said so far, in
+/// the order of the file, build checks of the parser included; what parsing itself reported is not repeated.
+pub fn plan(
+    file: &Dockerfile,
+    request: &PlanRequest,
+    images: &dyn BaseImages,
+) -> (Option<Planned>, Vec<Diagnostic>) {
+    let mut report = Report::new(file, &request.build_args);
+    let planned = plan_all(file, request, images, &mut report);
+    report.finish(planned)
+}
+
+fn plan_all(
+    file: &Dockerfile,
+    request: &PlanRequest,
+    images: &dyn BaseImages,
+    report: &mut Report,
+) -> Option<Planned> {
+    let sections = Sections::of(file);
+    if sections.stages.is_empty() {
+        // The parser has said so.
+        return None;
+    }
+    let mut plans = Vec::new();
+    for (number, platform) in target_platforms(request).into_iter().enumerate() {
+        report.hear_warnings(number == 0);
+        let mut plan = PlatformPlan::new(file, request, images, platform);
+        plan.survey(&sections, report);
+        let target = plan.find_target();
+        plans.push((report.unless_ok(target)?, plan));
+    }
+    if report.has_errors() {
+        return None;
+    }
+    let mut missing: Vec<ImageSource> = Vec::new();
+    for (target, plan) in &mut plans {
+        let wanted = plan.resolve(*target, report);
+        missing.extend(wanted.into_iter().filter(|source| !missing.contains(source)).collect::<Vec<_>>());
+    }
+    if report.has_errors() {
+        return None;
+    }
+    if !missing.is_empty() {
+        return Some(Planned::NeedImages(missing));
+    }
+    dispatch_all(&sections, plans, report).map(|plan| Planned::Ready(Box::new(plan)))
+}
+
+fn dispatch_all(
+    sections: &Sections<'_>,
+    plans: Vec<(StageIndex, PlatformPlan<'_>)>,
+    report: &mut Report,
+) -> Option<Plan> {
+    let mut draft = Draft::default();
+    let mut targets = Vec::new();
+    let mut outline = None;
+    for (number, (target, plan)) in plans.iter().enumerate() {
+        report.hear_warnings(number == 0);
+        let states = plan.dispatch(*target, &mut draft, report);
+        if report.has_errors() {
+            return None;
+        }
+        targets.push(plan.finish(*target, &states, &mut draft));
+        outline.get_or_insert_with(|| outline::outline(plan, *target, &states));
+    }
+    Some(Plan {
+        graph: draft.finish(),
+        targets,
+        stages: outline::stages(sections),
+        outline: outline?,
+        source_date_epoch: plans.first().and_then(|(_, plan)| plan.epoch),
+    })
+}
+
+fn target_platforms(request: &PlanRequest) -> Vec<Platform> {
+    match request.platforms.as_slice() {
+        [] => vec![request.build_platform.clone()],
+        some => some.to_vec(),
+    }
+}
+
+/// A build for one platform while it is being planned.
+pub(super) struct PlatformPlan<'a> {
+    pub(super) request: &'a PlanRequest,
+    pub(super) images: &'a dyn BaseImages,
+    pub(super) escape: Escape,
+    /// The platform of the result.
+    pub(super) target: Platform,
+    /// `--build-arg`, with SOURCE_DATE_EPOCH as a number.
+    pub(super) build_args: BTreeMap<String, String>,
+    pub(super) globals: GlobalArguments,
+    pub(super) epoch: Option<i64>,
+    pub(super) stages: StageTable<'a>,
+    /// Proxy variables of RUN.
+    pub(super) proxy: Vec<(String, String)>,
+}
+
+impl<'a> PlatformPlan<'a> {
+    fn new(file: &'a Dockerfile, request: &'a PlanRequest, images: &'a dyn BaseImages, target: Platform) -> Self {
+        let mut build_args = request.build_args.clone();
+        if let Some(seconds) = request.source_date_epoch {
+            build_args.entry(EPOCH.to_owned()).or_insert_with(|| seconds.to_string());
+        }
+        Self {
+            request,
+            images,
+            escape: file.directives.escape,
+            target,
+            proxy: proxy_environment(&build_args),
+            build_args,
+            globals: GlobalArguments::default(),
+            epoch: None,
+            stages: StageTable::default(),
+        }
+    }
+
+    /// Fixes the time of the result; without one the argument is as if it had not been given.
+    pub(super) fn set_epoch(&mut self, seconds: Option<i64>) {
+        self.epoch = seconds;
+        match seconds {
+            Some(seconds) => {
+                let text = seconds.to_string();
+                if let Some(given) = self.build_args.get_mut(EPOCH) {
+                    given.clone_from(&text);
+                }
+                if self.globals.names().contains(EPOCH) {
+                    self.globals.values.set(EPOCH, &text);
+                }
+            }
+            None => {
+                self.build_args.remove(EPOCH);
+                self.globals.values.remove(EPOCH);
+            }
+        }
+    }
+
+    /// Returns whether step names tell the platform.
+    pub(super) fn names_platform(&self) -> bool {
+        let asked = self.build_args.get("BUILDKIT_MULTI_PLATFORM");
+        self.request.platforms.len() > 1 || asked.is_some_and(|value| is_true(value))
+    }
+
+    /// Returns whether an entitlement was granted.
+    pub(super) fn allows(&self, entitlement: &str) -> bool {
+        let by_network = entitlement == "network.host" && self.request.network == NetworkMode::Host;
+        by_network || self.request.allow.iter().any(|granted| granted == entitlement)
+    }
+
+    /// Returns a behaviour argument that is set and not empty.
+    pub(super) fn behaviour(&self, name: &str) -> Option<&str> {
+        self.build_args.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// What Go's `strconv.ParseBool` takes for true.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
