@@ -23,6 +23,7 @@ mod select;
 mod selection;
 mod view;
 mod workdir;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -37,3 +38,4 @@ pub use select::{
 };
 pub use selection::{Content, Item, Listed, Part, Reason, Selection, Shape};
 pub use workdir::{WorkdirOptions, workdir};
+pub use write::{Devices, Held, Ownership, RootDir, WriteError, WriteOptions, write};

@@ -45,7 +45,7 @@ pub struct Placement {
 pub struct PlacedEntry {
     /// Where it is and what it looks like in the image.
     pub entry: Entry,
-    /// Where a file's bytes come from; a file without an origin lies where its [`Bytes`] say.
+    /// Where a file's bytes come from; those of a file without an origin lie in another layer.
     pub origin: Option<Origin>,
     /// Whether it is a directory of the destination, as it is there.
     pub inherited: bool,
@@ -104,24 +104,6 @@ pub enum PlaceError {
         /// Why.
         #[source]
         source: ResolveError,
-    },
-    /// A hard link of an archive leads nowhere.
-    #[error("archive `{archive}`: `{path}` is a hard link to `{target}`, which is not there")]
-    LinkTarget {
-        /// The archive.
-        archive: String,
-        /// The member.
-        path: String,
-        /// Its target.
-        target: String,
-    },
-    /// A member of an archive lies outside of it.
-    #[error("archive `{archive}`: `{path}` is not a path inside the archive")]
-    MemberPath {
-        /// The archive.
-        archive: String,
-        /// The member.
-        path: String,
     },
     /// The destination could not be read.
     #[error(transparent)]
@@ -276,35 +258,31 @@ impl Placer<'_> {
     }
 
     fn link(&mut self, source: &Source<'_>, part: &Part) -> Option<u64> {
-        let link = part.entry.link?;
-        if !matches!(part.entry.entry.node, Node::File { .. }) {
-            return None;
+        match part.entry.entry.node {
+            Node::File { .. } => part.entry.link.map(|link| self.link_group(source, link)),
+            _ => None,
         }
-        Some(self.group((source.selection, source.position, link)))
     }
 
-    fn group(&mut self, key: (usize, usize, u64)) -> u64 {
-        let next = self.links.len() as u64;
-        *self.links.entry(key).or_insert(next)
-    }
-
-    /// Returns a number for a new group of hard links within `source`, known there as `link`.
+    /// Returns a number for the group of hard links that is `link` within `source`.
     pub(super) fn link_group(&mut self, source: &Source<'_>, link: u64) -> u64 {
-        self.group((source.selection, source.position, link))
+        let next = self.links.len() as u64;
+        *self.links.entry((source.selection, source.position, link)).or_insert(next)
     }
 }
 
 pub(super) fn origin(source: &Source<'_>, part: &Part) -> Option<Origin> {
     let Node::File { bytes, .. } = &part.entry.entry.node else { return None };
-    Some(match &part.content {
-        Content::Tree => Origin::Tree {
+    match &part.content {
+        Content::Tree => Some(Origin::Tree {
             selection: source.selection,
             path: part.entry.entry.path.clone(),
             bytes: bytes.clone(),
-        },
-        Content::Inline(content) => Origin::Inline(Arc::clone(content)),
-        Content::Spooled(file) => Origin::Spooled(Arc::clone(file)),
-    })
+        }),
+        Content::Inline(content) => Some(Origin::Inline(Arc::clone(content))),
+        Content::Spooled(file) => Some(Origin::Spooled(Arc::clone(file))),
+        Content::Held => None,
+    }
 }
 
 fn named(item: &Item, part: &Part) -> String {

@@ -48,7 +48,7 @@ pub enum Shape {
 pub struct Part {
     /// Its path below the item; empty for the one part of a [`Shape::Named`].
     pub path: LayerPath,
-    /// The entry. Its own path is where it lies in the source. It is a hard link only in an archive; the target is a path there.
+    /// The entry. Its own path is where it lies in the source.
     pub entry: TreeEntry,
     /// Why it was taken.
     pub reason: Reason,
@@ -74,6 +74,8 @@ pub enum Content {
     Inline(Arc<[u8]>),
     /// From a file of their own, which may be moved away.
     Spooled(Arc<Path>),
+    /// From a layer of the destination, as the entry says.
+    Held,
 }
 
 /// One line of a selection for people: where an entry is and a digest-like summary of its state.

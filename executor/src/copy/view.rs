@@ -71,15 +71,11 @@ impl<'a> View<'a> {
     }
 
     /// Returns what the destination itself shows at `path`, as far as it is still visible.
-    pub(super) fn below(&self, path: &[u8]) -> Result<Option<TreeEntry>, TreeError> {
+    fn below(&self, path: &[u8]) -> Result<Option<TreeEntry>, TreeError> {
         match self.placed.get(parent(path)) {
             Some(above) if above.history == History::Made => Ok(None),
             _ => self.destination.entry(path),
         }
-    }
-
-    pub(super) fn placed(&self, path: &[u8]) -> Option<&Placed> {
-        self.placed.get(path)
     }
 
     pub(super) fn placed_mut(&mut self, path: &[u8]) -> Option<&mut Placed> {

@@ -6,3 +6,4 @@ mod laws;
 mod selecting;
 pub(in crate::copy) mod support;
 pub(in crate::copy) mod tree;
+mod writing;
