@@ -117,6 +117,11 @@ impl BuildArguments {
         self.output.iidfile.as_deref()
     }
 
+    /// Returns whether only the image id is to be printed: `-q` or `--progress=quiet`.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.output.quiet || self.display.progress == Some(ProgressMode::Quiet)
+    }
+
     /// Returns what is to be said about flags that have no effect.
     pub(crate) fn notices(&self) -> Vec<String> {
         self.unsupported.notices().collect()
