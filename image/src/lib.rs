@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod compress;
 pub mod config;
 mod digest;
 pub mod index;
