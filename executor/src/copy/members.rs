@@ -4,11 +4,11 @@
 //! attributes. The destination directory is the root of everything a member can name: links that are already there do not
 //! lead out of it. (Links of the archive itself were followed when it was read.)
 
-use mica_image::index::{Entry, LayerPath, Node, name, parent};
+use mica_image::index::{Bytes, Entry, LayerPath, Node, name, parent};
 use mica_image::tree::join;
 
 use super::paths::clean;
-use super::place::{PlaceError, Placer, Source, origin};
+use super::place::{PlaceError, Placer, Source};
 use super::resolve::Seen;
 use super::selection::Part;
 use super::view::{History, Placed};
@@ -36,7 +36,7 @@ fn member(placer: &mut Placer<'_>, source: &Source<'_>, root: &[u8], part: &Part
     }
     let placed = Placed {
         entry: attributes(placer, part, path),
-        origin: origin(source, part),
+        origin: part.origin(source.selection),
         history: History::Made,
         link: part.entry.link.map(|link| placer.link_group(source, link)),
     };
@@ -56,6 +56,9 @@ fn attributes(placer: &Placer<'_>, part: &Part, path: LayerPath) -> Entry {
     let mut entry = Entry { path, ..part.entry.entry.clone() };
     if let Some(owner) = placer.options.owner {
         (entry.uid, entry.gid) = (owner.uid, owner.gid);
+    }
+    if let Node::File { bytes, .. } = &mut entry.node {
+        *bytes = Bytes::Here;
     }
     entry
 }

@@ -13,6 +13,7 @@
 //! Times: COPY never counts them ([`mica_image::index::TimeKind::Now`], with the source's value); members of archives and
 //! downloads with a date carry theirs on purpose ([`mica_image::index::TimeKind::Set`]).
 
+mod archive;
 mod members;
 mod mode;
 mod owner;
@@ -28,6 +29,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{ArchiveError, expand_archives};
 pub use mode::{Chmod, InvalidMode};
 pub use owner::{ContentReader, Owner, OwnerError, resolve_owner};
 pub use paths::destination_path;

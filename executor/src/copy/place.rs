@@ -17,7 +17,7 @@ use super::mode::Chmod;
 use super::owner::Owner;
 use super::paths::{clean, compare_paths, names_a_directory, parent, shown};
 use super::resolve::{ResolveError, Seen};
-use super::selection::{Content, Item, Part, Reason, Selection, Shape};
+use super::selection::{Item, Part, Reason, Selection, Shape};
 use super::view::{History, NewDirectory, Placed, View};
 
 /// How selections are placed.
@@ -213,7 +213,7 @@ impl Placer<'_> {
     }
 
     fn put_new(&mut self, source: &Source<'_>, part: &Part, path: LayerPath) {
-        let origin = origin(source, part);
+        let origin = part.origin(source.selection);
         let link = self.link(source, part);
         let entry = self.attributes(part, path);
         self.view.put(Placed { entry, origin, history: History::Made, link });
@@ -268,20 +268,6 @@ impl Placer<'_> {
     pub(super) fn link_group(&mut self, source: &Source<'_>, link: u64) -> u64 {
         let next = self.links.len() as u64;
         *self.links.entry((source.selection, source.position, link)).or_insert(next)
-    }
-}
-
-pub(super) fn origin(source: &Source<'_>, part: &Part) -> Option<Origin> {
-    let Node::File { bytes, .. } = &part.entry.entry.node else { return None };
-    match &part.content {
-        Content::Tree => Some(Origin::Tree {
-            selection: source.selection,
-            path: part.entry.entry.path.clone(),
-            bytes: bytes.clone(),
-        }),
-        Content::Inline(content) => Some(Origin::Inline(Arc::clone(content))),
-        Content::Spooled(file) => Some(Origin::Spooled(Arc::clone(file))),
-        Content::Held => None,
     }
 }
 

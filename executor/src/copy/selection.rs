@@ -10,6 +10,7 @@ use mica_image::index::{Bytes, Entry, LayerPath, Node, Time, TimeKind, belongs_t
 use mica_image::tree::{TreeEntry, join};
 
 use super::paths::name;
+use super::place::Origin;
 
 /// What one COPY or ADD takes from one source, in the order in which it is placed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,8 +75,6 @@ pub enum Content {
     Inline(Arc<[u8]>),
     /// From a file of their own, which may be moved away.
     Spooled(Arc<Path>),
-    /// From a layer of the destination, as the entry says.
-    Held,
 }
 
 /// One line of a selection for people: where an entry is and a digest-like summary of its state.
@@ -159,6 +158,20 @@ impl Selection {
             }));
         }
         lines
+    }
+}
+
+impl Part {
+    /// Returns where a file's bytes come from, as part of the selection with the given number.
+    pub(super) fn origin(&self, selection: usize) -> Option<Origin> {
+        let Node::File { bytes, .. } = &self.entry.entry.node else { return None };
+        Some(match &self.content {
+            Content::Tree => {
+                Origin::Tree { selection, path: self.entry.entry.path.clone(), bytes: bytes.clone() }
+            }
+            Content::Inline(content) => Origin::Inline(Arc::clone(content)),
+            Content::Spooled(file) => Origin::Spooled(Arc::clone(file)),
+        })
     }
 }
 

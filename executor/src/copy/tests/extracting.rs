@@ -174,20 +174,6 @@ fn names_of_one_inode_stay_together_wherever_links_of_the_image_lead() {
 }
 
 #[test]
-fn a_file_of_the_image_that_an_archive_links_to_stays_where_it_is() {
-    let mut part = file("new");
-    let holder = mica_image::LayerId::from_bytes([7; 32]);
-    let held = Bytes::In { layer: holder, path: b"t/old".to_vec() };
-    part.entry.entry.node =
-        Node::File { size: 1, digest: mica_image::FileDigest::of(b"x"), bytes: held.clone() };
-    part.content = Content::Held;
-    let item = Item { source: b"x.tar".to_vec(), shape: Shape::Members, parts: vec![part] };
-    let placement = place_on(&[&Selection { items: vec![item] }], &TestTree::new(), "/", None, None).unwrap();
-    assert_eq!(placement.entries[0].origin, None);
-    assert!(matches!(&placement.entries[0].entry.node, Node::File { bytes, .. } if *bytes == held));
-}
-
-#[test]
 fn the_archives_own_root_does_nothing() {
     let image = TestTree::new().file("t/f", "f");
     assert!(extract(vec![dir("")], &image, "/t").is_empty());

@@ -1,5 +1,6 @@
 //! What COPY and ADD promise, one behaviour each, on trees in memory.
 
+mod archives;
 mod copying;
 mod extracting;
 mod laws;
