@@ -21,8 +21,8 @@ pub(super) enum Foundation<'a> {
     Empty,
     /// The tree of an earlier stage.
     Stage(StageIndex),
-    /// An image.
-    Image(ImageSource),
+    /// An image, and the named context that stands for it, if one does.
+    Image(ImageSource, Option<&'a str>),
     /// Files of a named context: a directory, a download or a checkout.
     Files(FoundContext<'a>),
 }
@@ -39,7 +39,7 @@ impl<'a> PlatformPlan<'a> {
             Base::Image(reference) => {
                 match contexts::find(&self.request.named_contexts, &reference.to_string(), platform) {
                     Some(found) => of_context(found, platform),
-                    None => image(ImageLocation::Reference(reference.clone()), platform),
+                    None => image(ImageLocation::Reference(reference.clone()), platform, None),
                 }
             }
         }
@@ -68,7 +68,7 @@ impl<'a> PlatformPlan<'a> {
 
     fn missing_image(&self, index: StageIndex) -> Option<ImageSource> {
         match self.foundation(index) {
-            Foundation::Image(source) if self.images.get(&source).is_none() => Some(source),
+            Foundation::Image(source, _) if self.images.get(&source).is_none() => Some(source),
             _ => None,
         }
     }
@@ -97,7 +97,7 @@ impl<'a> PlatformPlan<'a> {
         match self.foundation(index) {
             Foundation::Empty | Foundation::Files(_) => Some(Vec::new()),
             Foundation::Stage(base) => Some(self.triggers_of_stage(base)),
-            Foundation::Image(source) => {
+            Foundation::Image(source, _) => {
                 let image = self.images.get(&source)?;
                 let texts = image.config.config.on_build.iter();
                 Some(texts.filter_map(|text| report.unless_ok(self.trigger_of_image(index, text))).collect())
@@ -139,12 +139,14 @@ impl<'a> PlatformPlan<'a> {
 fn of_context<'a>(found: FoundContext<'a>, platform: &Platform) -> Foundation<'a> {
     match found.context {
         NamedContext::Scratch => Foundation::Empty,
-        NamedContext::Image(reference) => image(ImageLocation::Reference(reference.with_default_tag()), platform),
-        NamedContext::OciLayout(text) => image(ImageLocation::OciLayout(text.clone()), platform),
+        NamedContext::Image(reference) => {
+            image(ImageLocation::Reference(reference.with_default_tag()), platform, Some(found.name))
+        }
+        NamedContext::OciLayout(text) => image(ImageLocation::OciLayout(text.clone()), platform, Some(found.name)),
         NamedContext::Local | NamedContext::Http(_) | NamedContext::Git(_) => Foundation::Files(found),
     }
 }
 
-fn image<'a>(location: ImageLocation, platform: &Platform) -> Foundation<'a> {
-    Foundation::Image(ImageSource { location, platform: platform.clone() })
+fn image<'a>(location: ImageLocation, platform: &Platform, context: Option<&'a str>) -> Foundation<'a> {
+    Foundation::Image(ImageSource { location, platform: platform.clone() }, context)
 }

@@ -177,7 +177,9 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
                 state.content = tree_of(base, draft).map_or(Content::Empty, Content::Tree);
                 state
             }
-            Foundation::Image(source) => image_state(plan, index, &source, &mut titles, draft, report),
+            Foundation::Image(source, context) => {
+                image_state(plan, index, (&source, context), &mut titles, draft, report)
+            }
             Foundation::Files(found) => files_state(plan, index, found, draft),
         };
         Self { plan, index, states, draft, report, titles, state, cmd_set: false }
@@ -292,7 +294,7 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
 fn image_state(
     plan: &PlatformPlan<'_>,
     index: StageIndex,
-    source: &ImageSource,
+    (source, context): (&ImageSource, Option<&str>),
     titles: &mut Titles,
     draft: &mut Draft,
     report: &mut Report,
@@ -302,7 +304,7 @@ fn image_state(
     let mut config = image.config.clone();
     config.created = None;
     config.config.on_build.clear();
-    if let (Base::Image(reference), Some(from)) = (&stage.base, stage.from) {
+    if let (Base::Image(reference), Some(from), None) = (&stage.base, stage.from, context) {
         let (wanted, found) = (&source.platform, config.platform());
         if wanted.os != found.os || wanted.architecture != found.architecture {
             let name = reference.familiar();
@@ -313,11 +315,14 @@ fn image_state(
     if config.rootfs.diff_ids.is_empty() {
         return state(Content::Empty, config);
     }
-    let text = match &source.location {
-        ImageLocation::Reference(reference) => format!("FROM {reference}"),
-        ImageLocation::OciLayout(text) => format!("FROM oci-layout://{text}"),
+    let name = match &source.location {
+        ImageLocation::Reference(reference) => reference.to_string(),
+        ImageLocation::OciLayout(text) => format!("oci-layout://{text}"),
     };
-    let title = titles.next(&text, &source.platform, &Environment::default(), false);
+    let title = match context {
+        Some(context) => format!("[context {context}] {name}"),
+        None => titles.next(&format!("FROM {name}"), &source.platform, &Environment::default(), false),
+    };
     let origin = Origin {
         title,
         stage: stage.from.map(|_| plan.stage_text(index)),
@@ -338,8 +343,7 @@ fn files_state(plan: &PlatformPlan<'_>, index: StageIndex, found: FoundContext<'
             Content::Files(draft.add(title(url), &platform, false, op, Vec::new()))
         }
         NamedContext::Git(url) => {
-            let keep_git_dir = plan.behaviour("BUILDKIT_CONTEXT_KEEP_GIT_DIR").map(|value| value == "1" || value == "true");
-            let op = Op::Git(GitSource { url: url.clone(), keep_git_dir, checksum: None });
+            let op = Op::Git(GitSource { url: url.clone(), keep_git_dir: None, checksum: None });
             Content::Files(draft.add(title(url), &platform, false, op, Vec::new()))
         }
         _ => Content::Context(found.name.to_owned()),

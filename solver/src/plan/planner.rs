@@ -57,8 +57,11 @@ fn plan_all(
     }
     let mut missing: Vec<ImageSource> = Vec::new();
     for (target, plan) in &mut plans {
-        let wanted = plan.resolve(*target, report);
-        missing.extend(wanted.into_iter().filter(|source| !missing.contains(source)).collect::<Vec<_>>());
+        for source in plan.resolve(*target, report) {
+            if !missing.contains(&source) {
+                missing.push(source);
+            }
+        }
     }
     if report.has_errors() {
         return None;

@@ -90,7 +90,7 @@ fn context(text: &str) -> NamedContext {
         Some(("docker-image", "scratch")) => NamedContext::Scratch,
         Some(("docker-image", name)) => NamedContext::Image(Reference::parse(name).unwrap()),
         Some(("oci-layout", rest)) => NamedContext::OciLayout(rest.to_owned()),
-        Some(("https", rest)) if !rest.ends_with(".git") => NamedContext::Http(text.to_owned()),
+        Some(("https", rest)) if !rest.contains(".git") => NamedContext::Http(text.to_owned()),
         _ => NamedContext::Git(text.to_owned()),
     }
 }
