@@ -1,0 +1,135 @@
+//! Limits of a step by control groups.
+//!
+//! Both hierarchies are known: the unified one, where a writable group is looked for from our own upwards, and the
+//! older one with a hierarchy for each controller. A limit that cannot be applied is an error that names it; a build
+//! never runs without a limit it was asked to have.
+
+mod unified;
+mod v1;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fs::statfs;
+use thiserror::Error;
+
+use crate::spec::Resources;
+
+const ROOT: &str = "/sys/fs/cgroup";
+const CGROUP2_MAGIC: i64 = 0x6367_7270;
+
+/// Why limits could not be applied.
+#[derive(Debug, Error)]
+pub enum CgroupError {
+    /// No control group with the needed controllers may be made here.
+    #[error("cannot limit {what}: {reason}")]
+    Unavailable {
+        /// The limits that were asked for.
+        what: String,
+        /// Why they cannot be applied.
+        reason: String,
+    },
+    /// The kernel refused a value.
+    #[error("cannot set `{value}` as the limit `{}`", path.display())]
+    Set {
+        /// The file of the limit.
+        path: PathBuf,
+        /// The value.
+        value: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// The groups of one step, removed when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    directories: Vec<PathBuf>,
+}
+
+/// One limit as the kernel wants it: a controller, a file of it, and what to write.
+#[derive(Debug, PartialEq, Eq)]
+struct Setting {
+    controller: &'static str,
+    file: &'static str,
+    value: String,
+}
+
+impl Group {
+    /// Makes the groups for a step; none if nothing asks for one.
+    pub(crate) fn create(resources: &Resources, parent: Option<&str>) -> Result<Group, CgroupError> {
+        if resources.is_empty() && parent.is_none() {
+            return Ok(Group::default());
+        }
+        if is_unified(Path::new(ROOT)) { unified::create(resources, parent) } else { v1::create(resources, parent) }
+    }
+
+    /// Returns the files through which a process joins.
+    pub(crate) fn join_files(&self) -> Vec<PathBuf> {
+        self.directories.iter().map(|directory| directory.join("cgroup.procs")).collect()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for directory in &self.directories {
+            remove(directory);
+        }
+    }
+}
+
+/// Removes a group. Its processes are dead, but the kernel may need a moment to let go of them.
+fn remove(directory: &Path) {
+    for _ in 0..50 {
+        match std::fs::remove_dir(directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            _ => return,
+        }
+    }
+    tracing::warn!(directory = %directory.display(), "cannot remove a control group");
+}
+
+fn is_unified(path: &Path) -> bool {
+    statfs(path).is_ok_and(|fs| i64::from(fs.f_type) == CGROUP2_MAGIC)
+}
+
+fn unique_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("mica-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn apply(directory: &Path, settings: &[Setting]) -> Result<(), CgroupError> {
+    settings.iter().try_for_each(|setting| {
+        let path = directory.join(setting.file);
+        std::fs::write(&path, &setting.value).map_err(|source| CgroupError::Set {
+            path,
+            value: setting.value.clone(),
+            source,
+        })
+    })
+}
+
+fn controllers(settings: &[Setting]) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = settings.iter().map(|setting| setting.controller).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn unavailable(settings: &[Setting], reason: impl Into<String>) -> CgroupError {
+    let names = controllers(settings);
+    let what = if names.is_empty() { "the step by a control group".to_owned() } else { names.join(", ") };
+    CgroupError::Unavailable { what, reason: reason.into() }
+}
+
+/// Refuses a parent that would lead out of the hierarchy.
+fn checked_parent(parent: &str) -> Result<&str, CgroupError> {
+    if parent.split('/').any(|name| name == "..") {
+        let reason = format!("the parent group `{parent}` leads out of the hierarchy");
+        return Err(CgroupError::Unavailable { what: "the step by a control group".to_owned(), reason });
+    }
+    Ok(parent.trim_matches('/'))
+}

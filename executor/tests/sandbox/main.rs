@@ -1,0 +1,55 @@
+//! Steps in a real sandbox, seen from inside.
+//!
+//! The init stage is this very program started again, so the usual test harness (which owns `main`) cannot be used.
+//! As root the cases run as root and then once more as an ordinary user, with a range of ids and with a single one.
+//! What this machine does not allow is skipped, and said so; `--require-sandbox` makes it a failure.
+#![expect(clippy::print_stderr, clippy::unwrap_used, reason = "this is a test program")]
+
+mod cases;
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use mica_executor::{IdMapping, enter_user_namespace};
+use support::World;
+
+fn main() -> ExitCode {
+    mica_executor::init_stage_if_asked();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let flag = |name: &str| arguments.iter().any(|argument| argument == name);
+    let filters: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
+    if flag("--list") {
+        return ExitCode::SUCCESS;
+    }
+    let mapping = if flag("--single") { IdMapping::Single } else { IdMapping::Auto };
+    let entered = match enter_user_namespace(mapping) {
+        Ok(entered) => entered,
+        Err(error) => return skip(&format!("no user namespace: {error}"), flag("--require-sandbox")),
+    };
+    let mode = entered.mode;
+    eprintln!("\nrunning sandbox cases ({mode:?}{})", entered.why_single.map_or(String::new(), |why| format!(": {why}")));
+    let world = match World::new(mode, entered.outside) {
+        Ok(world) => world,
+        Err(reason) => return skip(&reason, flag("--require-sandbox")),
+    };
+    let mut failed = 0;
+    for (name, case) in cases::ALL {
+        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
+            continue;
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| case(&world)));
+        eprintln!("test {mode:?}::{name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+        failed += u32::from(result.is_err());
+    }
+    drop(world);
+    if mode == mica_executor::IdMode::Root {
+        failed += support::again_as_ordinary_user(&arguments);
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn skip(reason: &str, required: bool) -> ExitCode {
+    eprintln!("SKIPPED all sandbox cases: {reason}");
+    if required { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
