@@ -1,0 +1,362 @@
+//! Scanning: walk, compare with the stat cache, hash what is not known.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use mica_image::index::{LayerPath, is_below};
+use mica_image::tree::join;
+use rayon::prelude::*;
+use rustix::fs::{FileType, Stat};
+
+use super::hash::{self, Reading};
+use super::stat_cache::{Known, StatCache, StatKey, Writer};
+use crate::beneath::{Beneath, kind, read_directory, walk};
+use crate::files::{FileError, read_optional};
+use crate::store::Store;
+
+/// Seconds by which a time must be past before it proves that nothing changed since.
+const RACY: i64 = 2;
+/// The same where another machine's clock makes the times.
+const RACY_REMOTE: i64 = 120;
+
+/// What to do with a path of the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is part of the context.
+    Keep,
+    /// It is not, nor is anything in it.
+    Skip,
+    /// A directory that is not, unless something in it is kept.
+    SkipButDescend,
+}
+
+/// How a context is scanned.
+#[derive(Clone, Copy)]
+pub struct ScanOptions<'a> {
+    /// Decides about each path (told whether it is a directory).
+    pub ignored: &'a (dyn Fn(&[u8], bool) -> Decision + Sync),
+    /// The paths whose content is needed, with everything below them; `None` is all.
+    ///
+    /// When a symbolic link among them leads elsewhere, everything is scanned.
+    pub wanted: Option<&'a [LayerPath]>,
+    /// The store whose stat cache is used and kept up to date.
+    pub store: Option<&'a Store>,
+}
+
+impl std::fmt::Debug for ScanOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScanOptions").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
+
+/// A context could not be scanned.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// A file or directory of the context could not be read.
+    #[error("cannot read `{}` of the build context", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file was written to all the time.
+    #[error("`{}` keeps changing while it is read", .0.display())]
+    Changing(PathBuf),
+    /// The stat cache could not be written.
+    #[error(transparent)]
+    Cache(#[from] FileError),
+}
+
+/// One object found in a context.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) path: LayerPath,
+    pub(super) stat: Stat,
+    /// Set for everything but regular files that are still to be hashed.
+    pub(super) known: Option<Known>,
+    pub(super) link_target: Option<Vec<u8>>,
+    /// A directory that counts only if something in it does.
+    pub(super) only_if_needed: bool,
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    /// By directory; children sorted by name.
+    pub(super) directories: HashMap<LayerPath, Vec<Found>>,
+    pub(super) root: Stat,
+    pub(super) sockets: Vec<LayerPath>,
+    /// The wanted paths, unless everything was scanned.
+    pub(super) wanted: Option<Vec<LayerPath>>,
+}
+
+struct Scan<'a> {
+    path: &'a Path,
+    root: &'a Beneath,
+    cache: &'a StatCache,
+    ignored: &'a (dyn Fn(&[u8], bool) -> Decision + Sync),
+    wanted: Option<&'a [LayerPath]>,
+    /// Times before this prove that a file did not change since.
+    proof: (i64, u32),
+}
+
+/// Scans the directory at `path`.
+pub(super) fn scan(path: &Path, root: &Beneath, options: &ScanOptions<'_>) -> Result<Scanned, ScanError> {
+    let failed = |source: io::Error| ScanError::Read { path: path.to_owned(), source };
+    let cache_path = options.store.map(|store| store.context_cache(path));
+    let cache = load_cache(cache_path.as_deref())?;
+    let proof = proof_limit(root, options.store).map_err(|error| match error {
+        ProofError::Context(source) => failed(source),
+        ProofError::Store(error) => error.into(),
+    })?;
+    let mut scan =
+        Scan { path, root, cache: &cache, ignored: options.ignored, wanted: options.wanted, proof };
+    let mut scanned = scan.walk()?;
+    if options.wanted.is_some() && leads_elsewhere(&scanned) {
+        scan.wanted = None;
+        scanned = scan.walk()?;
+    }
+    let stale = scan.hash(&mut scanned)?;
+    if let (Some(store), Some(cache_path)) = (options.store, &cache_path)
+        && (stale || scan.is_cache_outdated(&scanned))
+    {
+        store.shared.write(cache_path, &scan.encode(&scanned))?;
+    }
+    Ok(scanned)
+}
+
+impl Scan<'_> {
+    fn walk(&self) -> Result<Scanned, ScanError> {
+        let root = rustix::fs::fstat(self.root.root()).map_err(|error| self.failed(b"", error))?;
+        let directories = Mutex::new(HashMap::new());
+        let sockets = Mutex::new(Vec::new());
+        walk(vec![Vec::new()], &|path| {
+            let (found, next) = self.visit(path, &sockets)?;
+            directories.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_vec(), found);
+            Ok::<_, ScanError>(next)
+        })?;
+        let mut sockets = sockets.into_inner().unwrap_or_else(PoisonError::into_inner);
+        sockets.sort();
+        Ok(Scanned {
+            directories: directories.into_inner().unwrap_or_else(PoisonError::into_inner),
+            root,
+            sockets,
+            wanted: self.wanted.map(<[LayerPath]>::to_vec),
+        })
+    }
+
+    /// Lists one directory; returns what counts in it and which directories to visit next.
+    fn visit(
+        &self,
+        path: &[u8],
+        sockets: &Mutex<Vec<LayerPath>>,
+    ) -> Result<(Vec<Found>, Vec<LayerPath>), ScanError> {
+        let listed = self.root.directory(path).and_then(|directory| {
+            let children = read_directory(&directory)?;
+            Ok((directory, children))
+        });
+        let (directory, children) = match listed {
+            Ok(listed) => listed,
+            // It was there a moment ago and is being removed or replaced: as good as never seen.
+            Err(error) if !path.is_empty() && crate::files::is_absent(&error) => {
+                return Ok((Vec::new(), Vec::new()));
+            }
+            Err(error) => return Err(self.failed(path, error)),
+        };
+        let mut known = self.cache.directory(path);
+        let (mut found, mut next) = (Vec::with_capacity(children.len()), Vec::new());
+        for (name, stat) in children {
+            let child = join(path, &name);
+            let is_directory = kind(&stat) == FileType::Directory;
+            if !self.is_wanted(&child, is_directory) {
+                continue;
+            }
+            let decision = (self.ignored)(&child, is_directory);
+            if decision == Decision::Skip || (decision == Decision::SkipButDescend && !is_directory) {
+                continue;
+            }
+            if kind(&stat) == FileType::Socket {
+                sockets.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+                continue;
+            }
+            if is_directory {
+                next.push(child.clone());
+            }
+            let link_target = match kind(&stat) {
+                FileType::Symlink => match rustix::fs::readlinkat(&directory, name.as_slice(), Vec::new()) {
+                    Ok(target) => Some(target.into_bytes()),
+                    Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => continue,
+                    Err(error) => return Err(self.failed(&child, error)),
+                },
+                _ => None,
+            };
+            let known = self.recognise(known.next(&name), &child, &stat);
+            let only_if_needed = decision == Decision::SkipButDescend;
+            found.push(Found { path: child, stat, known, link_target, only_if_needed });
+        }
+        Ok((found, next))
+    }
+
+    /// Returns what is known of a file for sure.
+    fn recognise(&self, known: Option<&Known>, path: &[u8], stat: &Stat) -> Option<Known> {
+        let key = StatKey::of(stat);
+        if let Some(known) = known
+            && known.proven
+            && known.key == key
+        {
+            return Some(known.clone());
+        }
+        let xattrs = match kind(stat) {
+            FileType::RegularFile => return None,
+            FileType::Directory => hash::directory_xattrs(self.root, path),
+            _ => crate::xattrs::Xattrs::new(),
+        };
+        Some(Known { key, proven: key.is_older_than(self.proof), digest: None, xattrs })
+    }
+
+    /// Hashes the files that are not known; returns whether there were any.
+    fn hash(&self, scanned: &mut Scanned) -> Result<bool, ScanError> {
+        let pending: Vec<&mut Found> =
+            scanned.directories.values_mut().flatten().filter(|found| found.known.is_none()).collect();
+        let any = !pending.is_empty();
+        pending.into_par_iter().with_max_len(64).try_for_each(|found| self.hash_one(found))?;
+        // Files that vanished or became something else while the scan ran.
+        for found in scanned.directories.values_mut() {
+            found.retain(|found| found.known.is_some());
+        }
+        Ok(any)
+    }
+
+    fn hash_one(&self, found: &mut Found) -> Result<(), ScanError> {
+        match hash::read(self.root, &found.path).map_err(|error| self.failed(&found.path, error))? {
+            Reading::Hashed(hashed) => {
+                let key = StatKey::of(&hashed.stat);
+                let proven = key.is_older_than(self.proof);
+                found.stat = hashed.stat;
+                found.known = Some(Known { key, proven, digest: Some(hashed.digest), xattrs: hashed.xattrs });
+                Ok(())
+            }
+            Reading::Replaced => Ok(()),
+            Reading::Changing => Err(ScanError::Changing(self.shown(&found.path))),
+        }
+    }
+
+    /// Whether `path` is wanted, lies below what is, or leads to it.
+    fn is_wanted(&self, path: &[u8], is_directory: bool) -> bool {
+        let Some(wanted) = self.wanted else { return true };
+        wanted.iter().any(|prefix| {
+            path == prefix.as_slice() || is_below(path, prefix) || (is_directory && is_below(prefix, path))
+        })
+    }
+
+    /// Whether directories came or went, or something known only by doubt is certain now.
+    fn is_cache_outdated(&self, scanned: &Scanned) -> bool {
+        scanned.directories.iter().any(|(path, found)| {
+            let known = self.cache.directory(path);
+            let mut count = 0;
+            let same = known.iter().zip(found).all(|((name, known), found)| {
+                count += 1;
+                name == mica_image::index::name(&found.path) && Some(known) == found.known.as_ref()
+            });
+            !same || count != found.len()
+        })
+    }
+
+    /// Encodes what is known now; of directories that were not wanted this time, what was known.
+    fn encode(&self, scanned: &Scanned) -> Vec<u8> {
+        let mut writer = Writer::new();
+        let mut paths: Vec<_> = scanned.directories.keys().collect();
+        paths.sort();
+        for path in paths {
+            let children: Vec<_> = scanned.directories[path]
+                .iter()
+                .filter_map(|found| Some((mica_image::index::name(&found.path), found.known.as_ref()?)))
+                .collect();
+            writer.directory(path, children.into_iter());
+        }
+        if self.wanted.is_some() {
+            let mut unvisited: Vec<_> =
+                self.cache.directories().filter(|path| !scanned.directories.contains_key(*path)).collect();
+            unvisited.sort();
+            for path in unvisited {
+                let children: Vec<_> = self.cache.directory(path).iter().collect();
+                writer.directory(path, children.into_iter());
+            }
+        }
+        writer.finish()
+    }
+
+    fn failed(&self, path: &[u8], error: impl Into<io::Error>) -> ScanError {
+        ScanError::Read { path: self.shown(path), source: error.into() }
+    }
+
+    fn shown(&self, path: &[u8]) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        if path.is_empty() { self.path.to_owned() } else { self.path.join(std::ffi::OsStr::from_bytes(path)) }
+    }
+}
+
+fn load_cache(path: Option<&Path>) -> Result<StatCache, FileError> {
+    let Some(path) = path else { return Ok(StatCache::default()) };
+    Ok(read_optional(path)?.and_then(StatCache::decode).unwrap_or_default())
+}
+
+enum ProofError {
+    Context(io::Error),
+    Store(FileError),
+}
+
+/// Returns the time before which a file's times prove that it did not change after it was read.
+fn proof_limit(root: &Beneath, store: Option<&Store>) -> Result<(i64, u32), ProofError> {
+    let Some(store) = store else { return Ok((i64::MIN, 0)) };
+    let now = store.shared.fs_time().map_err(ProofError::Store)?;
+    let margin = if is_remote(root).map_err(ProofError::Context)? { RACY_REMOTE } else { RACY };
+    Ok((now.seconds - margin, now.nanoseconds))
+}
+
+/// Whether another machine (or a host around this one) makes the file system's times.
+fn is_remote(root: &Beneath) -> io::Result<bool> {
+    const NFS: u32 = 0x6969;
+    const SMB: u32 = 0x517b;
+    const SMB2: u32 = 0xfe53_4d42;
+    const CIFS: u32 = 0xff53_4d42;
+    const CEPH: u32 = 0x00c3_6400;
+    const AFS: u32 = 0x5346_414f;
+    const NINE_P: u32 = 0x0102_1997;
+    const FUSE: u32 = 0x6573_5546;
+    let kind = rustix::fs::fstatfs(root.root())?.f_type as u32;
+    Ok([NFS, SMB, SMB2, CIFS, CEPH, AFS, NINE_P, FUSE].contains(&kind))
+}
+
+/// Whether a symbolic link that was found leads out of the wanted part.
+fn leads_elsewhere(scanned: &Scanned) -> bool {
+    let wanted = scanned.wanted.as_deref().unwrap_or_default();
+    let inside =
+        |path: &[u8]| wanted.iter().any(|prefix| path == prefix.as_slice() || is_below(path, prefix));
+    scanned.directories.values().flatten().any(|found| {
+        let Some(target) = &found.link_target else { return false };
+        let resolved = resolve(mica_image::index::parent(&found.path), target);
+        // A path that goes on through this link may be wanted as well.
+        !inside(&resolved) || wanted.iter().any(|prefix| is_below(prefix, &found.path))
+    })
+}
+
+/// Resolves a link's target by its text, inside the root.
+fn resolve(directory: &[u8], target: &[u8]) -> LayerPath {
+    let mut parts: Vec<&[u8]> = match target.first() {
+        Some(b'/') => Vec::new(),
+        _ => directory.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect(),
+    };
+    for part in target.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}

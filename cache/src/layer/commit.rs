@@ -1,0 +1,152 @@
+//! Making layers visible: everything is prepared in a scratch directory that becomes the layer's by rename.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mica_image::LayerId;
+use mica_image::index::LayerIndex;
+
+use super::error::LayerError;
+use super::flatten::{flatten, surplus_holders};
+use super::meta::{LayerKind, LayerMeta, NewMeta, layer_directory};
+use super::store::{Layer, LayerStore, hold, look};
+use crate::files::{At, FileError, Placed, remove_tree, rename_new};
+use crate::lease::{Lease, Pin};
+use crate::sealed::seal;
+use crate::store::Shared;
+
+/// A directory for a layer in the making; gone when dropped before its commit.
+#[derive(Debug)]
+pub struct Scratch {
+    shared: Arc<Shared>,
+    lease: Arc<Lease>,
+    path: PathBuf,
+}
+
+/// A layer that was committed.
+#[derive(Debug)]
+pub struct Committed {
+    /// The layer.
+    pub layer: Layer,
+    /// Whether the store had it before: then that one was kept and the new one dropped.
+    pub existed: bool,
+}
+
+impl Scratch {
+    /// Returns the directory for the layer's own objects.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.path.join("files")
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // After a commit nothing is there any more.
+        if let Err(error) = remove_tree(&self.path) {
+            tracing::warn!(%error, "scratch files stay until the store is closed");
+        }
+    }
+}
+
+impl LayerStore {
+    /// Starts a layer: a fresh, empty directory on the store's file system.
+    pub fn begin(&self) -> Result<Scratch, FileError> {
+        let scratch = self.scratch()?;
+        let files = scratch.files();
+        std::fs::create_dir(&files).at("create directory", &files)?;
+        Ok(scratch)
+    }
+
+    /// Commits a layer whose own objects are in `scratch` and whose meaning is `index`; `created` is in seconds since 1970.
+    ///
+    /// If the store has the layer already, that one is kept with its times and its diff id.
+    pub fn commit(&self, scratch: Scratch, index: LayerIndex, created: i64) -> Result<Committed, LayerError> {
+        let id = index.layer_id();
+        if let Some(layer) = self.get(&id)? {
+            return Ok(Committed { layer, existed: true });
+        }
+        let mut index = flatten(self, index)?;
+        let surplus = surplus_holders(&index);
+        if !surplus.is_empty() {
+            self.bring_in(&scratch, &id, &mut index, &surplus)?;
+        }
+        self.publish(scratch, id, &index, LayerKind::Made, created)
+    }
+
+    /// Returns an empty scratch directory.
+    pub(super) fn scratch(&self) -> Result<Scratch, FileError> {
+        let lease = self.shared.lease()?;
+        let path = lease.fresh_path();
+        std::fs::create_dir(&path).at("create directory", &path)?;
+        Ok(Scratch { shared: self.shared.clone(), lease, path })
+    }
+
+    /// Writes index and facts into the scratch directory and renames it to its place.
+    pub(super) fn publish(
+        &self,
+        scratch: Scratch,
+        id: LayerId,
+        index: &LayerIndex,
+        kind: LayerKind,
+        created: i64,
+    ) -> Result<Committed, LayerError> {
+        let bytes = index.encode();
+        let meta = LayerMeta::new(&self.shared, &NewMeta { kind, created, index, index_bytes: bytes.len() });
+        for (name, bytes) in [("index", bytes), ("meta", seal(&meta))] {
+            let path = scratch.path.join(name);
+            std::fs::write(&path, bytes).at("write", &path)?;
+        }
+        let existed = !self.place(&scratch, &id, &meta)?;
+        let layer = self.require(&id)?;
+        Ok(Committed { layer, existed })
+    }
+
+    /// Renames the scratch directory to the layer's place; false if a usable layer is there already.
+    fn place(&self, scratch: &Scratch, id: &LayerId, meta: &LayerMeta) -> Result<bool, FileError> {
+        let shared = &*self.shared;
+        let target = layer_directory(shared, id);
+        loop {
+            let placed = scratch.lease.hold(|| match rename_new(&scratch.path, &target)? {
+                Placed::Existed => Ok::<_, FileError>(None),
+                Placed::New => {
+                    let pins = std::iter::once(id).chain(&meta.holders).map(|id| Pin::Layer(*id));
+                    Ok(Some(((), pins.collect())))
+                }
+            })?;
+            if placed.is_some() {
+                shared.note_change();
+                return Ok(true);
+            }
+            if hold(shared, id)?.is_some() {
+                return Ok(false);
+            }
+            discard_unusable(shared, &scratch.lease, id)?;
+        }
+    }
+}
+
+/// Removes a layer that is damaged, was lost in a power cut, or lost a holder.
+pub(super) fn discard_unusable(shared: &Shared, lease: &Lease, id: &LayerId) -> Result<(), FileError> {
+    let away = lease.fresh_path();
+    let renamed = shared.gate.exclusive(|| {
+        // Somebody may have replaced it by a good one meanwhile.
+        if look(shared, id)?.is_some() {
+            return Ok::<_, FileError>(false);
+        }
+        let directory = layer_directory(shared, id);
+        match std::fs::rename(&directory, &away) {
+            Err(error) if crate::files::is_absent(&error) => Ok(false),
+            result => result.at("remove", &directory).map(|()| true),
+        }
+    })?;
+    if renamed { remove_tree(&away) } else { Ok(()) }
+}

@@ -1,0 +1,262 @@
+//! Layers that were pulled or loaded: an index and a blob, and a directory only once a step must look inside.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use mica_image::compress::Decoder;
+use mica_image::index::{Bytes, LayerIndex, LayerPath, Node};
+use mica_image::tar::{LayerSink, TarLimits, read_layer};
+use mica_image::tree::{FileTree, Tree};
+use mica_image::{ContentDigest, DiffId, LayerId};
+
+use super::commit::Scratch;
+use super::derived;
+use super::error::LayerError;
+use super::meta::{Instance, LayerKind, layer_directory};
+use super::store::{Layer, LayerStore};
+use super::write::{Source, WriteOptions, part_of, write_objects};
+use crate::blob::{BlobError, BlobStore};
+use crate::files::{At, FileError, list, read_optional};
+use crate::locks::StepLock;
+use crate::sealed::{seal, unseal};
+
+/// The blob an imported layer came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedBlob {
+    /// Its digest.
+    pub digest: ContentDigest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its media type.
+    pub media_type: String,
+}
+
+impl LayerStore {
+    /// Adds a layer that was read from a tar: its index, the tar's digest, and the blob, which should be in the store.
+    ///
+    /// `lower` is the tree below that the tar was read with, where its hard links may point. No files are made. A layer that is there
+    /// already learns one more tar it may be.
+    pub fn import(
+        &self,
+        index: LayerIndex,
+        diff_id: DiffId,
+        blob: ImportedBlob,
+        lower: &Tree,
+        created: i64,
+    ) -> Result<Layer, LayerError> {
+        let id = index.layer_id();
+        let layer = match self.get(&id)? {
+            Some(layer) => layer,
+            None => {
+                // Bytes that lie elsewhere are those of hard links into the tree below, which are few and stay there.
+                let index = super::flatten::flatten(self, index)?;
+                self.publish(self.scratch()?, id, &index, LayerKind::Imported, created)?.layer
+            }
+        };
+        let ImportedBlob { digest, size, media_type } = blob;
+        let instance = Instance { diff_id, digest, size, media_type, lower: lower.clone() };
+        let path = layer.directory().join("instances").join(diff_id.hex());
+        self.shared.write(&path, &seal(&instance))?;
+        Ok(layer)
+    }
+
+    /// Returns one of an imported layer's tars.
+    pub fn instance(&self, id: &LayerId, diff_id: &DiffId) -> Result<Option<Instance>, FileError> {
+        let path = layer_directory(&self.shared, id).join("instances").join(diff_id.hex());
+        Ok(read_optional(&path)?.and_then(|bytes| unseal(&bytes)))
+    }
+
+    /// Returns all of an imported layer's tars.
+    pub fn instances(&self, id: &LayerId) -> Result<Vec<Instance>, FileError> {
+        let mut instances = Vec::new();
+        for (_, path) in list(&layer_directory(&self.shared, id).join("instances"))? {
+            instances.extend(read_optional(&path)?.and_then(|bytes| unseal::<Instance>(&bytes)));
+        }
+        Ok(instances)
+    }
+
+    /// Returns the directory of a layer's own objects, unpacking it first if need be.
+    pub fn ensure_files(&self, id: &LayerId) -> Result<PathBuf, LayerError> {
+        let layer = self.require(id)?;
+        let files = layer.directory().join("files");
+        if layer.meta().kind == LayerKind::Made || derived::is_ready(&self.shared, &files)? {
+            return Ok(files);
+        }
+        // Whoever else needs it waits: unpacking twice would only be slower.
+        let lock = self.shared.root.join("locks/unpack").join(id.hex());
+        let _lock = StepLock::acquire(lock, &|| false).map_err(|error| match error {
+            crate::locks::LockError::File(error) => error,
+            crate::locks::LockError::Cancelled(path) => {
+                FileError::new("lock", path, io::Error::from(io::ErrorKind::Interrupted))
+            }
+        })?;
+        if !derived::is_ready(&self.shared, &files)? {
+            self.unpack(&layer, &files)?;
+        }
+        Ok(files)
+    }
+
+    fn unpack(&self, layer: &Layer, files: &Path) -> Result<(), LayerError> {
+        let (instance, blob) = self.stored_instance(layer)?;
+        let scratch = self.begin()?;
+        let spool = self.spool(layer, &instance, blob, &scratch)?;
+        let index = layer.load_index()?;
+        let missing = || io::Error::new(io::ErrorKind::InvalidData, "not in the blob");
+        let source = |entry: &mica_image::index::Entry| match &entry.node {
+            Node::File { bytes: Bytes::Here, .. } => spool
+                .stored
+                .get(&entry.path)
+                .map(|number| Source::Move(spool.path(*number)))
+                .ok_or_else(missing),
+            Node::File { bytes, .. } => {
+                self.open_bytes(&layer.id(), &entry.path, bytes).map(Source::Copy).map_err(io::Error::other)
+            }
+            _ => Err(missing()),
+        };
+        let options = WriteOptions { ownership: self.shared.ownership, source: &source };
+        write_objects(&scratch.files(), &index, &options)?;
+        Ok(derived::place(&self.shared, &*self.shared.lease()?, &scratch.files(), files)?)
+    }
+
+    /// Finds a tar of the layer whose blob is in the store.
+    fn stored_instance(&self, layer: &Layer) -> Result<(Instance, File), LayerError> {
+        let blobs = BlobStore { shared: self.shared.clone() };
+        let mut missing = None;
+        for instance in self.instances(&layer.id())? {
+            match blobs.open(&instance.digest) {
+                Ok(blob) => return Ok((instance, blob)),
+                Err(BlobError::Missing(blob)) => missing = Some(blob),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let layer = layer.id();
+        Err(missing.map_or(LayerError::Missing(layer), |blob| LayerError::BlobMissing { layer, blob }))
+    }
+
+    /// Verifies and reads a blob, keeping the bytes of its files.
+    fn spool(
+        &self,
+        layer: &Layer,
+        instance: &Instance,
+        blob: File,
+        scratch: &Scratch,
+    ) -> Result<Spool, LayerError> {
+        let id = layer.id();
+        let mut spool = Spool::new(scratch.path().join("spool"))?;
+        let lower = self.lower_tree(instance)?;
+        let limits =
+            TarLimits { lower: lower.as_ref().map(|tree| tree as &dyn FileTree), ..TarLimits::default() };
+        let failed = |source: io::Error| LayerError::Unpack { layer: id, source };
+        let verified = crate::blob::Verified::new(blob, instance.digest);
+        let decoder = Decoder::new(verified.reader()).map_err(failed)?;
+        read_layer(decoder, &limits, &mut spool).map_err(|error| failed(io::Error::other(error)))?;
+        if !verified.is_whole().map_err(failed)? {
+            return Err(LayerError::BlobDiffers { layer: id, blob: instance.digest });
+        }
+        Ok(spool)
+    }
+
+    /// The tree a tar was read with is needed again only for hard links into it; what is not there any more is not missed until then.
+    fn lower_tree(&self, instance: &Instance) -> Result<Option<mica_image::MergedTree>, LayerError> {
+        match self.tree(&instance.lower) {
+            Ok(tree) => Ok(Some(tree)),
+            Err(LayerError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes all objects of an index into a directory, copying the bytes of its files.
+    pub(super) fn write_tree(&self, id: &LayerId, index: &LayerIndex, to: &Path) -> Result<(), LayerError> {
+        let reader = self.reader();
+        let source = |entry: &mica_image::index::Entry| reader.open_entry(id, entry).map(Source::Copy);
+        let options = WriteOptions { ownership: self.shared.ownership, source: &source };
+        Ok(write_objects(to, index, &options)?)
+    }
+
+    /// Copies into a layer in the making the files that lie in the given layers.
+    pub(super) fn bring_in(
+        &self,
+        scratch: &Scratch,
+        id: &LayerId,
+        index: &mut LayerIndex,
+        from: &BTreeSet<LayerId>,
+    ) -> Result<(), LayerError> {
+        let lies_there = |node: &Node| matches!(node, Node::File { bytes: Bytes::In { layer, .. }, .. } if from.contains(layer));
+        let is_brought = |node: &Node| match node {
+            Node::HardLink { target } => index.find(target).is_some_and(|first| lies_there(&first.node)),
+            node => lies_there(node),
+        };
+        let paths: Vec<&LayerPath> =
+            index.entries.iter().filter(|entry| is_brought(&entry.node)).map(|entry| &entry.path).collect();
+        self.write_tree(id, &part_of(index, &paths), &scratch.files())?;
+        for entry in &mut index.entries {
+            if lies_there(&entry.node)
+                && let Node::File { bytes, .. } = &mut entry.node
+            {
+                *bytes = Bytes::Here;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a tar's files, each in a file of its own, until the index says where they go.
+struct Spool {
+    directory: PathBuf,
+    stored: HashMap<LayerPath, u64>,
+    next: u64,
+    open: Option<File>,
+}
+
+impl Spool {
+    fn new(directory: PathBuf) -> Result<Self, FileError> {
+        std::fs::create_dir(&directory).at("create directory", &directory)?;
+        Ok(Self { directory, stored: HashMap::new(), next: 0, open: None })
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.directory.join(number.to_string())
+    }
+}
+
+impl LayerSink for Spool {
+    fn begin_file(&mut self, path: &[u8]) -> io::Result<()> {
+        let number = self.next;
+        self.next += 1;
+        self.open = Some(crate::files::create_new(&self.path(number))?);
+        self.stored.insert(path.to_vec(), number);
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.open.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(bytes)
+    }
+
+    fn end_file(&mut self) -> io::Result<()> {
+        self.open = None;
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let number = self.stored.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        self.stored.insert(to.to_vec(), number);
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &[u8]) -> io::Result<()> {
+        let below: Vec<LayerPath> = match self.stored.remove(path) {
+            Some(number) => return std::fs::remove_file(self.path(number)),
+            None => {
+                self.stored.keys().filter(|key| mica_image::index::is_below(key, path)).cloned().collect()
+            }
+        };
+        for key in below {
+            if let Some(number) = self.stored.remove(&key) {
+                std::fs::remove_file(self.path(number))?;
+            }
+        }
+        Ok(())
+    }
+}

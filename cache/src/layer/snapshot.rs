@@ -1,0 +1,156 @@
+//! Snapshots: a tree's lower directories with fresh directories for what one step writes.
+//!
+//! ```text
+//! scratch/<lease>/<n>/
+//! ├── files/      the upper directory; becomes the layer's directory by rename
+//! ├── work/       overlayfs's own; fresh for each step
+//! ├── skeleton/   lowest of all: empty mount points go here, so that none is made in the upper directory
+//! └── root/       where the overlay may be mounted
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use mica_image::index::Entry;
+use mica_image::tree::{FileTree, MergedTree, Tree};
+use rustix::fs::{Gid, Mode, Stat, Uid};
+
+use super::commit::{Committed, Scratch};
+use super::error::LayerError;
+use super::store::LayerStore;
+use super::upper::{UpperOptions, read_upper};
+use crate::files::{At, FileError, remove_tree};
+use crate::store::{Ownership, Shared};
+
+/// A time as the store's file system gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FsTime {
+    /// Seconds since 1970.
+    pub seconds: i64,
+    /// Nanoseconds within the second.
+    pub nanoseconds: u32,
+}
+
+impl FsTime {
+    pub(super) fn modified(stat: &Stat) -> Self {
+        Self { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 }
+    }
+}
+
+/// When a step ran, in the file system's time: times outside were set on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepWindow {
+    /// Not later than its start.
+    pub start: FsTime,
+    /// Not earlier than its end.
+    pub end: FsTime,
+}
+
+impl StepWindow {
+    pub(super) fn contains(&self, time: FsTime) -> bool {
+        self.start <= time && time <= self.end
+    }
+}
+
+/// What one step sees and where it writes.
+#[derive(Debug)]
+pub struct Snapshot {
+    scratch: Scratch,
+    lowers: Vec<PathBuf>,
+    start: FsTime,
+}
+
+impl LayerStore {
+    /// Prepares a snapshot of `tree`: its lower directories (made if need be) and fresh directories to write to.
+    pub fn prepare(&self, tree: &Tree) -> Result<Snapshot, LayerError> {
+        let lowers = self.lowers(tree)?;
+        let scratch = self.begin()?;
+        for name in ["work", "skeleton", "root"] {
+            let path = scratch.path().join(name);
+            std::fs::create_dir(&path).at("create directory", &path)?;
+        }
+        // The upper directory's attributes are those of the root the step sees.
+        if let Some(root) = self.tree(tree)?.entry(b"")? {
+            take_attributes(&scratch.files(), &root.entry, self.shared.ownership)?;
+        }
+        let start = self.shared.fs_time()?;
+        Ok(Snapshot { scratch, lowers, start })
+    }
+
+    /// Makes a layer of what the step wrote into `snapshot`; `parent` is the tree it was prepared from.
+    ///
+    /// `left_out` names paths that are never part of the layer (noise a step leaves behind); `created` is in seconds since 1970.
+    /// The step and all of its processes must have ended.
+    pub fn commit_upper(
+        &self,
+        snapshot: Snapshot,
+        parent: &MergedTree,
+        left_out: &(dyn Fn(&[u8]) -> bool + Sync),
+        created: i64,
+    ) -> Result<Committed, LayerError> {
+        let window = StepWindow { start: snapshot.start, end: self.shared.fs_time()? };
+        let options = UpperOptions { parent, window, ownership: self.shared.ownership, left_out };
+        let index = read_upper(&snapshot.upper(), &options)?;
+        for name in ["work", "skeleton", "root"] {
+            remove_tree(&snapshot.scratch.path().join(name))?;
+        }
+        self.commit(snapshot.scratch, index, created)
+    }
+}
+
+impl Snapshot {
+    /// Returns the lower directories, topmost first; the skeleton, which comes below them, is not among them.
+    #[must_use]
+    pub fn lowers(&self) -> &[PathBuf] {
+        &self.lowers
+    }
+
+    /// Returns the upper directory.
+    #[must_use]
+    pub fn upper(&self) -> PathBuf {
+        self.scratch.files()
+    }
+
+    /// Returns overlayfs's work directory.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.scratch.path().join("work")
+    }
+
+    /// Returns the directory for mount points, which lies below all lower directories.
+    #[must_use]
+    pub fn skeleton(&self) -> PathBuf {
+        self.scratch.path().join("skeleton")
+    }
+
+    /// Returns an empty directory to mount the overlay on.
+    #[must_use]
+    pub fn mount_point(&self) -> PathBuf {
+        self.scratch.path().join("root")
+    }
+
+    /// Sets the start of the step's window to now, for a step that had to wait after its snapshot was prepared.
+    pub fn start_now(&mut self) -> Result<(), FileError> {
+        self.start = self.scratch.shared().fs_time()?;
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Returns the file system's time: that of a file made now.
+    pub(crate) fn fs_time(&self) -> Result<FsTime, FileError> {
+        let (file, path) = self.lease()?.fresh_file()?;
+        let stat = rustix::fs::fstat(&file).at("look at", &path)?;
+        crate::files::remove_file(&path)?;
+        Ok(FsTime::modified(&stat))
+    }
+}
+
+fn take_attributes(directory: &Path, entry: &Entry, ownership: Ownership) -> Result<(), LayerError> {
+    if ownership != Ownership::Single {
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        rustix::fs::chown(directory, Some(uid), Some(gid)).at("change the owner of", directory)?;
+    }
+    let mode = Mode::from_raw_mode(entry.mode);
+    rustix::fs::chmod(directory, mode).at("change the mode of", directory)?;
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! Finding layers and reading what they contain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mica_image::index::{IndexFile, LayerIndex, LayerLookup};
+use mica_image::tree::{MergedTree, TreeLayer};
+use mica_image::{DiffId, LayerId};
+
+use super::error::LayerError;
+use super::meta::{CompressedBlob, LayerMeta, is_usable, layer_directory};
+use crate::files::{FileError, read_optional};
+use crate::lease::Pin;
+use crate::sealed::{seal, unseal};
+use crate::store::{Shared, Store};
+
+/// The layers of a store.
+#[derive(Debug, Clone)]
+pub struct LayerStore {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A layer of the store; it stays there as long as the store is open.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    pub(super) shared: Arc<Shared>,
+    id: LayerId,
+    meta: LayerMeta,
+}
+
+impl Store {
+    /// Returns the store's layers.
+    #[must_use]
+    pub fn layers(&self) -> LayerStore {
+        LayerStore { shared: self.shared.clone() }
+    }
+}
+
+impl LayerStore {
+    /// Returns a layer; `None` when the store does not have it.
+    pub fn get(&self, id: &LayerId) -> Result<Option<Layer>, FileError> {
+        let meta = hold(&self.shared, id)?;
+        Ok(meta.map(|meta| Layer { shared: self.shared.clone(), id: *id, meta }))
+    }
+
+    /// Returns a layer that must be there.
+    pub fn require(&self, id: &LayerId) -> Result<Layer, LayerError> {
+        self.get(id)?.ok_or(LayerError::Missing(*id))
+    }
+
+    /// Shows layers, from the base up, as one tree.
+    pub fn tree(&self, layers: &[TreeLayer]) -> Result<MergedTree, LayerError> {
+        let mut opened: Vec<(LayerId, Arc<dyn LayerLookup>)> = Vec::new();
+        for layer in layers {
+            opened.push((layer.id, Arc::new(self.require(&layer.id)?.index()?)));
+        }
+        Ok(MergedTree::new(opened))
+    }
+
+    /// Returns all layers that can be used, ordered by id.
+    pub fn list(&self) -> Result<Vec<LayerId>, FileError> {
+        let mut ids = Vec::new();
+        for (name, path) in crate::files::list_sharded(&self.shared.root.join("layers"))? {
+            if let Ok(id) = LayerId::from_hex(&name)
+                && path.join("meta").exists()
+            {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+}
+
+impl Layer {
+    /// Returns the layer's id.
+    #[must_use]
+    pub fn id(&self) -> LayerId {
+        self.id
+    }
+
+    /// Returns what is known of the layer.
+    #[must_use]
+    pub fn meta(&self) -> &LayerMeta {
+        &self.meta
+    }
+
+    /// Opens the layer's index for look-ups.
+    pub fn index(&self) -> Result<IndexFile, LayerError> {
+        IndexFile::open(&self.directory().join("index")).map_err(|source| self.index_error(source))
+    }
+
+    /// Reads the layer's index whole.
+    pub fn load_index(&self) -> Result<LayerIndex, LayerError> {
+        self.index()?.load().map_err(|source| self.index_error(source))
+    }
+
+    /// Returns the digest of the compressed tar, if it was written with this codec (name, level, version) before.
+    ///
+    /// `diff_id` tells which tar: with or without clamped times.
+    pub fn compressed(&self, diff_id: &DiffId, codec: &str) -> Result<Option<CompressedBlob>, FileError> {
+        let bytes = read_optional(&self.compressed_path(diff_id, codec))?;
+        Ok(bytes.and_then(|bytes| unseal(&bytes)))
+    }
+
+    /// Remembers what the tar becomes with a codec.
+    pub fn remember_compressed(
+        &self,
+        diff_id: &DiffId,
+        codec: &str,
+        blob: &CompressedBlob,
+    ) -> Result<(), FileError> {
+        self.shared.write(&self.compressed_path(diff_id, codec), &seal(blob))
+    }
+
+    pub(super) fn directory(&self) -> PathBuf {
+        layer_directory(&self.shared, &self.id)
+    }
+
+    pub(super) fn index_error(&self, source: mica_image::index::IndexError) -> LayerError {
+        LayerError::Index { layer: self.id, source }
+    }
+
+    fn compressed_path(&self, diff_id: &DiffId, codec: &str) -> PathBuf {
+        let name = blake3::hash(codec.as_bytes()).to_hex();
+        self.directory().join("compressed").join(format!("{}-{}", diff_id.hex(), &name[..16]))
+    }
+}
+
+/// Looks a layer up and keeps it, with the layers it needs, from being collected.
+pub(crate) fn hold(shared: &Shared, id: &LayerId) -> Result<Option<LayerMeta>, FileError> {
+    shared.lease()?.hold(|| look(shared, id))
+}
+
+/// Returns what is known of a layer and everything that must stay for it.
+pub(super) fn look(shared: &Shared, id: &LayerId) -> Result<Option<(LayerMeta, Vec<Pin>)>, FileError> {
+    let Some(meta) = is_usable(shared, id)? else { return Ok(None) };
+    let mut pins = vec![Pin::Layer(*id)];
+    for holder in &meta.holders {
+        if is_usable(shared, holder)?.is_none() {
+            return Ok(None);
+        }
+        pins.push(Pin::Layer(*holder));
+    }
+    Ok(Some((meta, pins)))
+}
