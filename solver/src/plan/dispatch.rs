@@ -201,7 +201,7 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
         }
         if !config.working_dir.is_empty() {
             config.working_dir = paths::resolve("/", &config.working_dir);
-            state.cwd.clone_from(&config.working_dir);
+            state.cwd = paths::clean(&config.working_dir);
         }
         if !config.user.is_empty() {
             state.user.clone_from(&config.user);
@@ -268,6 +268,12 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
         let id = self.draft.add(origin, &self.state.platform, ignore_cache, op, all);
         self.state.content = Content::Tree(id);
         id
+    }
+
+    /// Returns where a stage is defined.
+    pub(super) fn from_span(&self, index: StageIndex) -> Span {
+        let stage = self.plan.stages.get(index);
+        stage.from.map_or(stage.span, |node| node.span)
     }
 
     /// Adds an entry to the history; `step` is what made its layer.

@@ -10,6 +10,7 @@
 
 mod arguments;
 mod base;
+mod blame;
 mod checks;
 mod contexts;
 mod dispatch;
@@ -32,6 +33,7 @@ mod survey;
 mod tests;
 mod title;
 
+pub use blame::unresolved_image;
 pub use outcome::{Outline, OutlineArg, OutlineMount, Plan, Planned, StageSummary};
 pub use planner::plan;
 pub use request::{BaseImages, IgnoredPaths, NamedContext, NoCache, PlanRequest, ResolvedImage};

@@ -39,19 +39,7 @@ fn plan_all(
     images: &dyn BaseImages,
     report: &mut Report,
 ) -> Option<Planned> {
-    let sections = Sections::of(file);
-    if sections.stages.is_empty() {
-        // The parser has said so.
-        return None;
-    }
-    let mut plans = Vec::new();
-    for (number, platform) in target_platforms(request).into_iter().enumerate() {
-        report.hear_warnings(number == 0);
-        let mut plan = PlatformPlan::new(file, request, images, platform);
-        plan.survey(&sections, report);
-        let target = plan.find_target();
-        plans.push((report.unless_ok(target)?, plan));
-    }
+    let mut plans = survey_all(file, request, images, report);
     if report.has_errors() {
         return None;
     }
@@ -69,11 +57,33 @@ fn plan_all(
     if !missing.is_empty() {
         return Some(Planned::NeedImages(missing));
     }
-    dispatch_all(&sections, plans, report).map(|plan| Planned::Ready(Box::new(plan)))
+    dispatch_all(file, plans, report).map(|plan| Planned::Ready(Box::new(plan)))
+}
+
+/// Surveys the file for each platform; there is nothing to survey without stages, which the parser has reported.
+pub(super) fn survey_all<'a>(
+    file: &'a Dockerfile,
+    request: &'a PlanRequest,
+    images: &'a dyn BaseImages,
+    report: &mut Report,
+) -> Vec<(StageIndex, PlatformPlan<'a>)> {
+    let sections = Sections::of(file);
+    let mut plans = Vec::new();
+    if sections.stages.is_empty() {
+        return plans;
+    }
+    for (number, platform) in target_platforms(request).into_iter().enumerate() {
+        report.hear_warnings(number == 0);
+        let mut plan = PlatformPlan::new(file, request, images, platform);
+        plan.survey(&sections, report);
+        let target = plan.find_target();
+        plans.extend(report.unless_ok(target).map(|target| (target, plan)));
+    }
+    plans
 }
 
 fn dispatch_all(
-    sections: &Sections<'_>,
+    file: &Dockerfile,
     plans: Vec<(StageIndex, PlatformPlan<'_>)>,
     report: &mut Report,
 ) -> Option<Plan> {
@@ -92,7 +102,7 @@ fn dispatch_all(
     Some(Plan {
         graph: draft.finish(),
         targets,
-        stages: outline::stages(sections),
+        stages: outline::stages(&Sections::of(file)),
         outline: outline?,
         source_date_epoch: plans.first().and_then(|(_, plan)| plan.epoch),
     })

@@ -63,7 +63,8 @@ impl<'a> PlatformPlan<'a> {
         }
         for (node, from) in sections.froms() {
             let Ok(name) = expand(&from.image.value, self.escape, &defaults.values) else { return };
-            if Reference::parse(&name.text).is_err() {
+            let uses_variables = !name.matched.is_empty() || !name.unmatched.is_empty();
+            if uses_variables && Reference::parse(&name.text).is_err() {
                 report.for_node(node).invalid_default_arg_in_from(from);
             }
         }
@@ -158,7 +159,8 @@ impl<'a> PlatformPlan<'a> {
     }
 
     fn bad_reference(&self, name: &str, span: Span, error: &mica_image::InvalidReference) -> Problem {
-        let mut found = problem("bad-reference", span, format!("`{name}` is neither a stage nor an image: {error}"));
+        let mut found = problem("bad-reference", span, error.to_string());
+        found.primary.text = "neither a stage nor an image".to_owned();
         let names = self.stages.names();
         // `FROM Build` does not find `AS build`; nothing but the case is wrong then.
         let cased = names.iter().find(|known| known.eq_ignore_ascii_case(name)).map(|known| (*known).to_owned());
@@ -268,8 +270,9 @@ fn circle_problem(stages: &StageTable<'_>, stage: StageIndex, spans: &[Span]) ->
     let message = format!("circular dependency between stages, found at stage `{}`", stages.get(stage).label);
     let (first, rest) = spans.split_first().expect("a circle has at least one link");
     let mut found = problem("circular-stages", *first, message);
+    found.primary.text = "takes files from a stage that needs this one".to_owned();
     for span in rest {
-        found = Box::new(found.with_secondary(*span, "and this"));
+        found = Box::new(found.with_secondary(*span, "through this"));
     }
     found
 }

@@ -110,7 +110,8 @@ impl StageBuilder<'_, '_> {
         let (here, there) = (&self.plan.stages.get(self.index).label, &self.plan.stages.get(source).label);
         let span = command.place(copy.from.as_ref().map_or(command.node.span, |from| from.span));
         let message = format!("cannot copy from stage `{there}`: it must be defined before stage `{here}`");
-        Box::new(problem("forward-reference", span, message).with_help("move that stage up"))
+        let found = problem("forward-reference", span, message).with_secondary(self.from_span(source), "defined here");
+        Box::new(found.with_help("move that stage up"))
     }
 
     fn expand_transfer<'c>(

@@ -90,7 +90,8 @@ impl StageBuilder<'_, '_> {
         let Some(index) = given.source.filter(|index| self.states[index.0].is_none()) else { return Ok(()) };
         let name = &self.plan.stages.get(index).label;
         let message = format!("cannot mount from stage `{name}`: it must be defined before the stage that mounts it");
-        Err(given.problem("forward-reference", message))
+        let found = given.problem("forward-reference", message);
+        Err(Box::new(found.with_secondary(self.from_span(index), "defined here").with_help("move that stage up")))
     }
 
     /// Where a mount of files appears.
@@ -98,7 +99,7 @@ impl StageBuilder<'_, '_> {
         let written = given.mount.target.as_deref().unwrap_or_default();
         let target = self.absolute(written);
         if target == "/" {
-            let message = format!("invalid mount target `{written}`: the root itself cannot be a mount point");
+            let message = format!("RUN: invalid mount target `{written}`: the root itself cannot be a mount point");
             return Err(given.problem("bad-mount", message));
         }
         Ok(target)

@@ -19,10 +19,12 @@ impl StageBuilder<'_, '_> {
         self.state.workdir_set = true;
         let path = paths::resolve(&self.state.image.config.working_dir, &written);
         self.state.image.config.working_dir.clone_from(&path);
-        self.state.cwd.clone_from(&path);
-        let step = (path != "/").then(|| {
+        // The configuration keeps an absolute path as it was written, as in the reference builder.
+        let directory = paths::clean(&path);
+        self.state.cwd.clone_from(&directory);
+        let step = (directory != "/").then(|| {
             let title = self.expanded_title(command);
-            let op = Op::Workdir(WorkdirOp { path: path.clone(), user: self.state.user.clone() });
+            let op = Op::Workdir(WorkdirOp { path: directory, user: self.state.user.clone() });
             self.add_step(command, title, op, Vec::new())
         });
         self.record(command, format!("WORKDIR {path}"), step);
