@@ -16,6 +16,7 @@ pub mod root_dir;
 pub mod tar;
 mod timestamp;
 pub mod tree;
+pub mod unpack;
 mod verify;
 
 pub use archive::ImageArchive;

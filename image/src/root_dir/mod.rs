@@ -12,6 +12,10 @@ mod attributes;
 mod steps;
 mod tree;
 
+pub use tree::DirEntry;
+
+pub(crate) use attributes::only_mtime;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
