@@ -5,15 +5,15 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use mica_image::RootDir;
 use mica_image::compress::{GzipEncoder, ZstdEncoder};
 use mica_image::index::{Time, TimeKind};
+use mica_image::root_dir::Links;
 use tempfile::TempDir;
 
 use super::support::{copy, describe, message, place_on};
 use super::tree::TestTree;
-use crate::copy::{
-    Devices, Origin, Ownership, RootDir, Selection, Shape, WriteOptions, expand_archives, write,
-};
+use crate::copy::{Devices, Origin, Ownership, Selection, Shape, WriteOptions, expand_archives, write};
 
 /// A tar in the making, header by header.
 #[derive(Default)]
@@ -168,7 +168,7 @@ fn members_arrive_in_the_layer_and_the_spool_is_emptied() {
         opaque_attribute: "user.overlay.opaque",
         cancelled: &|| false,
     };
-    let index = write(placement, &RootDir::open(out.path()).unwrap(), &options).unwrap();
+    let index = write(placement, &RootDir::open(out.path(), Links::Refused).unwrap(), &options).unwrap();
     assert_eq!(index.entries.len(), EXTRACTED.len());
     assert_eq!(fs::read(out.path().join("t/in/h")).unwrap(), b"tarred\n");
     assert_eq!(fs::read(out.path().join("t/.wh.x")).unwrap(), b"just a name");

@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mica_image::index::{Bytes, Entry, Node, Time, TimeKind};
+use mica_image::root_dir::Links;
 use mica_image::tree::FileTree;
-use mica_image::{FileDigest, LayerId, LayerIndex};
+use mica_image::{FileDigest, LayerId, LayerIndex, RootDir};
 use tempfile::TempDir;
 
 use super::support::{copy, message, place_on};
 use super::tree::TestTree;
 use crate::copy::{
-    ContentReader, Devices, Origin, Ownership, Placement, RootDir, Selection, WriteError, WriteOptions, write,
+    ContentReader, Devices, Origin, Ownership, Placement, Selection, WriteError, WriteOptions, write,
 };
 
 fn is_root() -> bool {
@@ -46,7 +47,7 @@ fn options<'a>(open_source: &'a (dyn Fn(&Origin) -> io::Result<File> + Sync)) ->
 }
 
 fn written(placement: Placement, out: &Path, options: &WriteOptions<'_>) -> Result<LayerIndex, WriteError> {
-    write(placement, &RootDir::open(out).unwrap(), options)
+    write(placement, &RootDir::open(out, Links::Refused).unwrap(), options)
 }
 
 /// Everything below a directory, one line each.

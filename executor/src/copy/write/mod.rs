@@ -9,7 +9,6 @@
 //! directory is ours alone and starts empty, so everything is created and nothing replaced. The returned index is the truth;
 //! owners and devices that this process cannot make are only there.
 
-mod beneath;
 mod bytes;
 mod objects;
 mod plan;
@@ -18,10 +17,9 @@ use std::fs::File;
 use std::io;
 
 use mica_image::index::{Entry, IndexError, LayerPath};
-use mica_image::{FileDigest, LayerId, LayerIndex};
+use mica_image::{FileDigest, LayerId, LayerIndex, RootDir};
 
 use super::place::{Origin, Placement};
-pub use beneath::RootDir;
 use objects::Writer;
 use plan::Plan;
 

@@ -6,9 +6,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use mica_image::RootDir;
 use mica_image::index::{Entry, Node, Time, name, parent};
 use rayon::prelude::*;
 use rustix::fs::{
@@ -16,7 +17,6 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::beneath::RootDir;
 use super::bytes::{Copied, CopyError, Sharing, copy_file, write_inline};
 use super::plan::{Action, Plan};
 use super::{Ownership, WriteError, WriteOptions};
@@ -225,7 +225,7 @@ impl Writer<'_> {
 }
 
 /// The directory that was opened last: neighbours share it.
-struct Directory(Option<(Vec<u8>, OwnedFd)>);
+struct Directory(Option<(Vec<u8>, RootDir)>);
 
 impl Directory {
     fn none() -> Self {
