@@ -17,12 +17,15 @@ mod go;
 mod instruction;
 pub mod keyword;
 mod line_index;
+pub mod lint;
 pub mod mount;
 mod parse;
 mod raw;
+mod stage;
 mod suggest;
 pub mod syntax;
 mod text;
 pub mod words;
 
 pub use parse::{Parsed, parse, parse_trigger};
+pub use stage::Stage;

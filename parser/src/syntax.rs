@@ -80,7 +80,7 @@ pub struct InstructionNode {
     pub original: String,
     /// The whole line, keyword and flags included, joined the same way.
     pub line: String,
-    /// Blank lines between continuation lines.
+    /// Blank lines between continuation lines, newlines included.
     pub blank_lines: Vec<Span>,
     /// Comment lines directly above (for outlines), without `#`.
     pub comments: Vec<Spanned<String>>,

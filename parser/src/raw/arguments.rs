@@ -9,15 +9,14 @@ use crate::diagnostic::{Diagnostic, RuleCode};
 use crate::keyword::Keyword;
 use crate::syntax::{Escape, KeyValue, Spanned};
 
+/// The arguments, or why they cannot be cut.
+type Cut = Result<Arguments, Box<Diagnostic>>;
+
 /// One ONBUILD in another is a mistake already; this many are an attack on the stack.
 const MAX_DEPTH: usize = 50;
 
 /// Cuts `rest` for `keyword`; `Err` says why that cannot be done.
-pub(super) fn read(
-    keyword: &Spanned<String>,
-    rest: Slice<'_>,
-    cx: &mut CutContext<'_>,
-) -> Result<Arguments, Diagnostic> {
+pub(super) fn read(keyword: &Spanned<String>, rest: Slice<'_>, cx: &mut CutContext<'_>) -> Cut {
     let Some(known) = Keyword::parse(&keyword.value) else {
         return Ok(Arguments::Unknown);
     };
@@ -51,24 +50,19 @@ fn words(rest: Slice<'_>) -> Arguments {
 }
 
 /// Reads the JSON form; `None` when the text has another form.
-fn json_or(rest: Slice<'_>, name: &str) -> Result<Option<Arguments>, Diagnostic> {
+fn json_or(rest: Slice<'_>, name: &str) -> Result<Option<Arguments>, Box<Diagnostic>> {
     match read_array(rest) {
         Ok(array) => Ok(Some(Arguments::Json(array))),
         Err(NotStrings::NotArray) => Ok(None),
         Err(NotStrings::Element(span)) => {
             let message = format!("{name}: the JSON array form takes strings only");
-            Err(Diagnostic::error(RuleCode::new("json-not-strings"), message, span, "not a string")
-                .with_help("put double quotes around every element"))
+            let problem = Diagnostic::error(RuleCode::new("json-not-strings"), message, span, "not a string");
+            Err(Box::new(problem.with_help("put double quotes around every element")))
         }
     }
 }
 
-fn pairs(
-    rest: Slice<'_>,
-    name: &str,
-    keyword: &Spanned<String>,
-    escape: Escape,
-) -> Result<Arguments, Diagnostic> {
+fn pairs(rest: Slice<'_>, name: &str, keyword: &Spanned<String>, escape: Escape) -> Cut {
     let words = split_words(rest, escape);
     let Some(first) = words.first() else {
         return Ok(Arguments::None);
@@ -80,13 +74,9 @@ fn pairs(
     for word in words {
         let Some(equals) = word.text().find('=') else {
             let message = format!("{name}: no `=` in `{}`", word.text());
-            return Err(Diagnostic::error(
-                RuleCode::new("missing-equals"),
-                message,
-                word.span(),
-                "expected `name=value`",
-            )
-            .with_help("a value with blanks needs quotes around it"));
+            let code = RuleCode::new("missing-equals");
+            let problem = Diagnostic::error(code, message, word.span(), "expected `name=value`");
+            return Err(Box::new(problem.with_help("a value with blanks needs quotes around it")));
         };
         let (key, value) = (word.to(equals).spanned(), word.from(equals + 1).spanned());
         pairs.push(KeyValue { key, value, equals: true });
@@ -95,7 +85,7 @@ fn pairs(
 }
 
 /// `ENV name the rest of the line`.
-fn legacy_pair(rest: Slice<'_>, name: &str, keyword: &Spanned<String>) -> Result<Arguments, Diagnostic> {
+fn legacy_pair(rest: Slice<'_>, name: &str, keyword: &Spanned<String>) -> Cut {
     let (key, value) = cut_at_blanks(rest);
     match value {
         Some(value) => {
@@ -103,14 +93,15 @@ fn legacy_pair(rest: Slice<'_>, name: &str, keyword: &Spanned<String>) -> Result
         }
         None => {
             let message = format!("{name} must have two arguments");
-            Err(Diagnostic::error(RuleCode::new("missing-value"), message, key.span(), "has no value")
-                .with_secondary(keyword.span, "")
-                .with_help(format!("write `{name} {}=value`", key.text())))
+            let problem =
+                Diagnostic::error(RuleCode::new("missing-value"), message, key.span(), "has no value")
+                    .with_secondary(keyword.span, "");
+            Err(Box::new(problem.with_help(format!("write `{name} {}=value`", key.text()))))
         }
     }
 }
 
-fn health(rest: Slice<'_>) -> Result<Arguments, Diagnostic> {
+fn health(rest: Slice<'_>) -> Cut {
     if rest.is_empty() {
         return Ok(Arguments::None);
     }
@@ -125,10 +116,10 @@ fn health(rest: Slice<'_>) -> Result<Arguments, Diagnostic> {
 }
 
 /// The instruction inside an ONBUILD; its heredocs belong to the ONBUILD.
-fn trigger(rest: Slice<'_>, cx: &mut CutContext<'_>) -> Result<Arguments, Diagnostic> {
+fn trigger(rest: Slice<'_>, cx: &mut CutContext<'_>) -> Cut {
     if cx.depth == MAX_DEPTH {
         let message = format!("more than {MAX_DEPTH} ONBUILDs in each other");
-        return Err(Diagnostic::error(RuleCode::new("bad-trigger"), message, rest.span(), ""));
+        return Err(Box::new(Diagnostic::error(RuleCode::new("bad-trigger"), message, rest.span(), "")));
     }
     cx.depth += 1;
     let parts = cx.cut(rest);

@@ -104,9 +104,8 @@ impl Reader<'_> {
                 continue;
             }
             if trim_start(content).is_empty() {
-                logical
-                    .blank_lines
-                    .push(Span { start: line.start as u32, end: (line.start + content.len()) as u32 });
+                let end = line.start + line.bytes.len();
+                logical.blank_lines.push(Span { start: line.start as u32, end: end as u32 });
                 continue;
             }
             continued = without_continuation(content, escape);
@@ -208,7 +207,7 @@ impl CutContext<'_> {
         let split = split_line(line, self.escape);
         let keyword = split.keyword.spanned();
         let arguments = arguments::read(&keyword, split.rest, self).unwrap_or_else(|problem| {
-            self.problems.push(problem);
+            self.problems.push(*problem);
             Arguments::Broken
         });
         Parts { keyword, flags: split.flags, arguments, rest: split.rest.spanned() }

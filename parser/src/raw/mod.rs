@@ -12,6 +12,7 @@ mod json;
 mod lines;
 mod split;
 
+pub(crate) use directive::directive_in;
 pub(crate) use file::read;
 pub(crate) use heredoc::{Opener, chomp};
 

@@ -6,6 +6,8 @@
 
 mod lexer;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

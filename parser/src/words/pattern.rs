@@ -29,8 +29,8 @@ pub(super) fn trim_prefix(pattern: &str, value: &str, reach: Reach) -> Result<St
 }
 
 pub(super) fn trim_suffix(pattern: &str, value: &str, reach: Reach) -> Result<String, ExpandError> {
-    let mut tokens = parse(pattern)?;
-    tokens.reverse();
+    let tokens =
+        parse(&reversed(pattern)).map_err(|_| ExpandError::InvalidPattern { pattern: pattern.to_owned() })?;
     let characters: Vec<char> = value.chars().rev().collect();
     let end = match_ends(&tokens, &characters, reach)[0];
     Ok(characters[if end == NO_MATCH { 0 } else { end }..].iter().rev().collect())
@@ -87,6 +87,20 @@ fn parse(pattern: &str) -> Result<Vec<Token>, ExpandError> {
         });
     }
     Ok(tokens)
+}
+
+/// Returns the pattern backwards, each escape still in front of what it escapes.
+///
+/// The text is reversed and not the tokens, because under another escape character a pattern can end in a lone `\`, and that then
+/// escapes what came before it, as in the reference.
+fn reversed(pattern: &str) -> String {
+    let mut parts = Vec::new();
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        let escaped = if character == '\\' { characters.next() } else { None };
+        parts.extend([escaped, Some(character)]);
+    }
+    parts.into_iter().rev().flatten().collect()
 }
 
 /// For every start, where the preferred match ends.
