@@ -1,1 +1,12 @@
-fn main() {}
+//! The real `mica`, from outside: what is typed, what is printed, which exit code, what is on disk afterwards.
+//!
+//! Each test has a home and a store of its own and sees no network. What a machine may lack is probed; without it a test says
+//! `skipped: …`, and fails where `MICA_REQUIRE_SANDBOX` is set.
+
+mod build;
+mod checks;
+mod command_line;
+mod images;
+mod run_steps;
+mod support;
+mod tidy;

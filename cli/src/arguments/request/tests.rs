@@ -1,3 +1,5 @@
+//! From words to requests, by tables.
+
 use clap::Parser;
 use mica_solver::graph::NetworkMode;
 

@@ -1,0 +1,65 @@
+//! Mistakes in a Dockerfile: all at once, with their places, and nothing built.
+
+use crate::support::Bench;
+
+const THREE_MISTAKES: &str = "FROM scratch\nCOPPY a b\nCOPY --form=build a b\nWORKDIR\n";
+
+#[test]
+fn three_mistakes_are_three_diagnostics_and_nothing_is_built() {
+    let bench = Bench::new();
+    bench.dockerfile(THREE_MISTAKES);
+    let ran = bench.mica(&["build", "-t", "app", "."]).exits(1);
+    let heads = ran.stderr.lines().filter(|line| line.starts_with("error[")).count();
+    assert_eq!(heads, 3, "{}", ran.stderr);
+    for place in [
+        "--> Dockerfile:2:",
+        "2 | COPPY a b",
+        "did you mean `COPY`",
+        "--> Dockerfile:3:",
+        "--> Dockerfile:4:",
+    ] {
+        assert!(ran.stderr.contains(place), "no {place:?} in:\n{}", ran.stderr);
+    }
+    assert_eq!(bench.mica(&["images", "-q"]).succeeds().stdout, "");
+}
+
+#[test]
+fn a_check_builds_nothing() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM scratch\nMAINTAINER me\nRUN this is never run\n");
+    let ran = bench.mica(&["build", "--check", "."]);
+    assert!(
+        ran.stdout.contains("MaintainerDeprecated") || ran.stderr.contains("MaintainerDeprecated"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(bench.mica(&["images", "-q"]).succeeds().stdout, "");
+    bench.dockerfile("FROM scratch\nLABEL a=b\n");
+    bench.mica(&["build", "--check", "."]).succeeds();
+}
+
+#[test]
+fn checks_are_data_for_machines() {
+    let bench = Bench::new();
+    bench.dockerfile(THREE_MISTAKES);
+    let json = bench.mica(&["build", "--call=check,format=json", "."]).exits(1);
+    let report: serde_json::Value = serde_json::from_str(json.stdout.trim()).unwrap();
+    assert_eq!(report["errors"], 3, "{report}");
+    let sarif = bench.mica(&["build", "--call=check,format=sarif", "."]).exits(1);
+    let log: serde_json::Value = serde_json::from_str(sarif.stdout.trim()).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    let github = bench.mica(&["build", "--call=check,format=github", "."]).exits(1);
+    assert!(github.stdout.starts_with("::error file=Dockerfile,line=2,"), "{}", github.stdout);
+}
+
+#[test]
+fn the_parsers_view_is_one_object_a_file() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM a AS b\nRUN x \\\n y\n").write("other", "FROM scratch\n");
+    let ran = bench.mica_with(&["debug", "parse", "-"], &[], b"Dockerfile\nother\n").succeeds();
+    let objects: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects.len(), 2);
+    assert_eq!(objects[0]["nodes"][1]["args"], serde_json::json!(["x  y"]));
+    assert_eq!(objects[1]["path"], "other");
+}
