@@ -154,6 +154,7 @@ fn overlay(
 pub(super) fn attach(setup: &mut Setup) -> Result<(), Failed> {
     for source in std::mem::take(&mut setup.sources) {
         let target = setup.mount_point(&source.target, source.stub)?;
+        verify_kind(&target, &source)?;
         let tree = match source.content {
             Content::Tree(tree) => tree,
             Content::Tmpfs { size } => tmpfs(size).attempt(|| format!("make `{}`", source.target))?,
@@ -165,6 +166,20 @@ pub(super) fn attach(setup: &mut Setup) -> Result<(), Failed> {
         trees::attach(tree, target).attempt(|| format!("mount `{}`", source.target))?;
     }
     Ok(())
+}
+
+/// The kernel's own word for this is "invalid argument".
+fn verify_kind(target: &OwnedFd, source: &Opened) -> Result<(), Failed> {
+    let kind = place::file_type(target).attempt(|| format!("look at `{}`", source.target))?;
+    match (source.stub, kind == FileType::Directory) {
+        (Stub::Directory, true) | (Stub::File, false) => Ok(()),
+        (Stub::Directory, false) => {
+            Err(Failed::because(format!("mount a directory at `{}`", source.target), "the image has a file there"))
+        }
+        (Stub::File, true) => {
+            Err(Failed::because(format!("mount a file at `{}`", source.target), "the image has a directory there"))
+        }
+    }
 }
 
 fn tmpfs(size: Option<u64>) -> Result<OwnedFd, rustix::io::Errno> {

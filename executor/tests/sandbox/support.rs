@@ -14,25 +14,25 @@ use mica_executor::{
 const USER: &str = "mica-test";
 
 /// What all cases share.
-pub struct World {
-    pub mode: IdMode,
-    pub sandbox: Sandbox,
-    pub outside: Outside,
-    pub base: PathBuf,
+pub(crate) struct World {
+    pub(crate) mode: IdMode,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) outside: Outside,
+    pub(crate) base: PathBuf,
     directory: tempfile::TempDir,
     next: AtomicU32,
 }
 
 /// A step that ran.
-pub struct Ran {
-    pub result: Result<ExitStatus, SandboxError>,
-    pub stdout: String,
-    pub stderr: String,
-    pub upper: PathBuf,
+pub(crate) struct Ran {
+    pub(crate) result: Result<ExitStatus, SandboxError>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) upper: PathBuf,
 }
 
 impl World {
-    pub fn new(mode: IdMode, outside: Outside) -> Result<World, String> {
+    pub(crate) fn new(mode: IdMode, outside: Outside) -> Result<World, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let base = directory.path().join("base");
         build_base(&base)?;
@@ -42,14 +42,14 @@ impl World {
     }
 
     /// Returns an empty directory.
-    pub fn fresh(&self, name: &str) -> PathBuf {
+    pub(crate) fn fresh(&self, name: &str) -> PathBuf {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.path().join(format!("{number}-{name}"));
         std::fs::create_dir(&path).unwrap();
         path
     }
 
-    pub fn launch(&self) -> Launch {
+    pub(crate) fn launch(&self) -> Launch {
         let step = self.fresh("step");
         let make = |name: &str| {
             let path = step.join(name);
@@ -69,11 +69,11 @@ impl World {
         }
     }
 
-    pub fn run(&self, spec: &RunSpec, launch: Launch) -> Ran {
+    pub(crate) fn run(&self, spec: &RunSpec, launch: Launch) -> Ran {
         self.run_until(spec, launch, &Cancel::new().unwrap())
     }
 
-    pub fn run_until(&self, spec: &RunSpec, launch: Launch, cancel: &Cancel) -> Ran {
+    pub(crate) fn run_until(&self, spec: &RunSpec, launch: Launch, cancel: &Cancel) -> Ran {
         let upper = launch.upper.clone();
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let mut collect = |stream, bytes: &[u8]| match stream {
@@ -86,12 +86,12 @@ impl World {
     }
 
     /// Runs a shell script as a usual step and returns what it printed; it must succeed.
-    pub fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         self.run(&shell(script), self.launch()).expect_success()
     }
 
     /// Runs a shell script over `overlay` on top of the base.
-    pub fn sh_over(&self, layer: PathBuf, script: &str) -> Ran {
+    pub(crate) fn sh_over(&self, layer: PathBuf, script: &str) -> Ran {
         let mut launch = self.launch();
         launch.lowers.insert(0, layer);
         self.run(&shell(script), launch)
@@ -100,7 +100,7 @@ impl World {
 
 impl Ran {
     #[track_caller]
-    pub fn expect_success(self) -> String {
+    pub(crate) fn expect_success(self) -> String {
         match &self.result {
             Ok(status) if status.success() => self.stdout,
             Ok(status) => panic!("{status}\nstdout: {}\nstderr: {}", self.stdout, self.stderr),
@@ -109,17 +109,17 @@ impl Ran {
     }
 
     #[track_caller]
-    pub fn expect_error(self) -> String {
+    pub(crate) fn expect_error(self) -> String {
         self.result.expect_err("the step should not have run").to_string()
     }
 }
 
-pub fn shell(script: &str) -> RunSpec {
+pub(crate) fn shell(script: &str) -> RunSpec {
     RunSpec::new(["/bin/sh", "-c", script])
 }
 
 /// Returns all paths below a directory, sorted, relative to it.
-pub fn tree(directory: &Path) -> Vec<String> {
+pub(crate) fn tree(directory: &Path) -> Vec<String> {
     fn walk(base: &Path, directory: &Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -160,7 +160,7 @@ fn is_static(path: &str) -> bool {
 }
 
 /// Runs this program again as an ordinary user; returns how many runs failed.
-pub fn again_as_ordinary_user(arguments: &[String]) -> u32 {
+pub(crate) fn again_as_ordinary_user(arguments: &[String]) -> u32 {
     let Some((uid, gid)) = ordinary_user() else {
         eprintln!("SKIPPED the rootless cases: cannot make the user `{USER}`");
         return 0;

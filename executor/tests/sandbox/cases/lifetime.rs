@@ -1,0 +1,84 @@
+//! How steps end.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use crate::support::{World, shell};
+use mica_executor::{Cancel, SandboxError, Stdio};
+
+pub(crate) fn background_processes_end(world: &World) {
+    let started = Instant::now();
+    let script = "(trap '' TERM; setsid sh -c '(while :; do echo x >> /log; sleep 0.01; done) &' ) > /dev/null; \
+        sleep 1000 & sleep 0.05; echo done";
+    let ran = world.run(&shell(script), world.launch());
+    let log = ran.upper.join("log");
+    assert_eq!(ran.expect_success(), "done\n");
+    let size = || std::fs::metadata(&log).unwrap().len();
+    let before = size();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(size(), before, "something still writes to the upper directory");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+fn cancelled_after(world: &World, script: &str, act: impl FnOnce(&Cancel) + Send) -> (String, Duration) {
+    let cancel = Cancel::new().unwrap();
+    let started = Instant::now();
+    let ran = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(150));
+            act(&cancel);
+        });
+        world.run_until(&shell(script), world.launch(), &cancel)
+    });
+    assert!(matches!(ran.result, Err(SandboxError::Cancelled)), "{:?}", ran.result);
+    (ran.stdout, started.elapsed())
+}
+
+pub(crate) fn cancel_is_polite_first(world: &World) {
+    let (printed, _) = cancelled_after(world, "trap 'echo bye; exit 0' TERM; while :; do sleep 0.01; done", Cancel::cancel);
+    assert_eq!(printed, "bye\n");
+}
+
+pub(crate) fn cancel_ends_what_ignores_it(world: &World) {
+    // Without a handler PID 1 never sees the polite signal, so there is nothing to wait for.
+    let (_, took) = cancelled_after(world, "sleep 1000", Cancel::cancel);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let (_, took) = cancelled_after(world, "trap ': ' TERM; while :; do sleep 0.01; done", Cancel::cancel);
+    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
+}
+
+pub(crate) fn kill_is_immediate(world: &World) {
+    let (_, took) = cancelled_after(world, "trap ': ' TERM; while :; do sleep 0.01; done", Cancel::kill);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let cancel = Cancel::new().unwrap();
+    cancel.cancel();
+    let ran = world.run_until(&shell("true"), world.launch(), &cancel);
+    assert!(matches!(ran.result, Err(SandboxError::Cancelled)));
+}
+
+pub(crate) fn parallel_steps(world: &World) {
+    std::thread::scope(|scope| {
+        let steps: Vec<_> =
+            (0..8).map(|number| scope.spawn(move || world.sh(&format!("sleep 0.05; echo {number}")))).collect();
+        for (number, step) in steps.into_iter().enumerate() {
+            assert_eq!(step.join().unwrap(), format!("{number}\n"));
+        }
+    });
+}
+
+pub(crate) fn streams_can_be_passed(world: &World) {
+    let (input, mut say) = std::io::pipe().unwrap();
+    let (mut hear, output) = std::io::pipe().unwrap();
+    say.write_all(b"hello").unwrap();
+    drop(say);
+    let mut launch = world.launch();
+    let errors = output.try_clone().unwrap();
+    launch.stdio =
+        Stdio::Passed { stdin: OwnedFd::from(input), stdout: OwnedFd::from(output), stderr: OwnedFd::from(errors) };
+    let ran = world.run(&shell("cat; echo ' and' >&2"), launch);
+    assert_eq!(ran.expect_success(), "");
+    let mut heard = String::new();
+    hear.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "hello and\n");
+}
