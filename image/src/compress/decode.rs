@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
+use crate::tar::{TarError, TarLimits, TarReader};
+
 /// The forms a stream can come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -107,7 +109,10 @@ impl std::fmt::Debug for Decoder<'_> {
 /// This is what ADD goes by; the name of the file does not matter, and a tar without members is none.
 pub fn is_archive(stream: impl Read + Send) -> bool {
     let Ok(decoder) = Decoder::new(stream) else { return false };
-    let mut archive = tar::Archive::new(decoder);
-    let Ok(mut entries) = archive.entries() else { return false };
-    matches!(entries.next(), Some(Ok(_)))
+    let limits = TarLimits::default();
+    match TarReader::new(decoder, &limits).next_member() {
+        Ok(first) => first.is_some(),
+        // It is one, though not of ours: unpacking it will say so.
+        Err(error) => matches!(error, TarError::Unsupported { .. }),
+    }
 }

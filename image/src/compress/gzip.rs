@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 /// Bytes compressed at a time; part of the format.
-pub const BLOCK_SIZE: usize = 1 << 20;
+pub(super) const BLOCK_SIZE: usize = 1 << 20;
 /// How far back deflate looks.
 const DICTIONARY_SIZE: usize = 32 << 10;
 /// Magic, deflate, no flags, no time, no extra flags, unknown system.

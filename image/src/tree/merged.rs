@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn large_trees_merge_quickly() {
+    fn large_overlapping_layers_merge_whole() {
         let layer = |from: usize| {
             let name = |number: usize| format!("d{}/e{}/f{number}", number % 40, number % 900);
             let entries = (from..from + 20_000).map(|number| file(&name(number), b"x")).collect();

@@ -250,7 +250,10 @@ fn an_archive_that_replaces_and_links_unpacks_to_its_index() {
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
         header.set_entry_type(kind);
-        (header.set_mode(0o644), header.set_uid(0), header.set_gid(0), header.set_mtime(3));
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(3);
         header.set_size(content.len() as u64);
         header.set_cksum();
         let mut bytes = [header.as_bytes(), content].concat();
