@@ -139,6 +139,7 @@ impl ImageStore {
         let directory = self.tag_directory(reference);
         let version = Version { reference: reference.to_owned(), number: 0, image, info };
         let bytes = seal(&version);
+        self.note_use(&image)?;
         loop {
             let number = numbered(&directory)?.last().map_or(0, |(number, _)| *number) + 1;
             if self.shared.write_new(&directory.join(format!("{number:08}")), &bytes)? == Placed::New {
@@ -229,7 +230,16 @@ impl ImageStore {
         Ok(found)
     }
 
-    fn image_path(&self, id: &ContentDigest) -> PathBuf {
+    /// Keeps an image that is being named from a collection that has begun.
+    fn note_use(&self, id: &ContentDigest) -> Result<(), FileError> {
+        let path = self.image_path(id);
+        self.shared.gate.shared(|| match crate::files::touch(&path) {
+            Err(error) if crate::files::is_absent(&error) => Ok(()),
+            result => result.map_err(|source| FileError::new("mark as used", &path, source)),
+        })
+    }
+
+    pub(crate) fn image_path(&self, id: &ContentDigest) -> PathBuf {
         self.shared.root.join("images").join(id.hex())
     }
 

@@ -19,6 +19,7 @@ mod sealed;
 mod xattrs;
 
 pub mod blob;
+pub mod collect;
 pub mod context;
 pub mod details;
 pub mod images;
@@ -27,6 +28,7 @@ pub mod mounts;
 pub mod record;
 
 pub use blob::{BlobError, BlobStore, Ingest};
+pub use collect::{KeepImages, KeepPolicy, Report};
 pub use context::{ContextTree, Decision, ScanError, ScanOptions};
 pub use details::{DetailId, DetailStore};
 pub use files::FileError;

@@ -107,6 +107,13 @@ pub(crate) fn layer_directory(shared: &Shared, id: &LayerId) -> PathBuf {
     sharded(&shared.root.join("layers"), &id.hex())
 }
 
+/// Reads what is known of a layer, usable or not, without counting that as a use.
+pub(crate) fn read_meta(shared: &Shared, id: &LayerId) -> Result<Option<LayerMeta>, FileError> {
+    let bytes = read_optional(&layer_directory(shared, id).join("meta"))?;
+    let meta = bytes.and_then(|bytes| unseal::<LayerMeta>(&bytes));
+    Ok(meta.filter(|meta| meta.format == FORMAT))
+}
+
 /// Reads what is known of a layer that can be used; `None` when it is not there, damaged, or may have been lost in a power cut.
 ///
 /// It counts as used now.
@@ -128,6 +135,7 @@ pub(crate) fn is_usable(shared: &Shared, id: &LayerId) -> Result<Option<LayerMet
     if length != meta.index_bytes {
         return Ok(None);
     }
+    let path = directory.join("meta");
     match touch(&path) {
         Err(error) if is_absent(&error) => Ok(None),
         result => result.at("mark as used", &path).map(|()| Some(meta)),

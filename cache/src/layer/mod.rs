@@ -30,6 +30,7 @@ pub use snapshot::{FsTime, Snapshot, StepWindow};
 pub use store::{Layer, LayerStore};
 pub use upper::UpperError;
 
+pub(crate) use meta::read_meta;
 pub(crate) use store::hold;
 
 #[cfg(test)]

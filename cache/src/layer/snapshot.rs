@@ -31,7 +31,7 @@ pub struct FsTime {
 }
 
 impl FsTime {
-    pub(super) fn modified(stat: &Stat) -> Self {
+    pub(crate) fn modified(stat: &Stat) -> Self {
         Self { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 }
     }
 }
