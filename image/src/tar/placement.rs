@@ -192,7 +192,8 @@ impl<'a> Placement<'a> {
         }
     }
 
-    /// Brings a name into the form of an index: no leading or trailing slash, no `.`; refuses `..` and what is out of bounds.
+    /// Brings a name into the form of an index: no leading or trailing slash, no `.`, and `..` taken back as text, which is what
+    /// the reference does. Refuses what leads out or is out of bounds.
     fn normal(&self, written: &[u8]) -> Result<LayerPath, TarError> {
         let refuse =
             |problem| Err(TarError::Path { path: written[..written.len().min(200)].to_vec(), problem });
@@ -209,7 +210,8 @@ impl<'a> Placement<'a> {
         for component in written.split(|&byte| byte == b'/') {
             match component {
                 b"" | b"." => {}
-                b".." => return refuse("leads upwards"),
+                b".." if components.pop().is_none() => return refuse("leads out of the archive"),
+                b".." => {}
                 _ if component.len() > 255 => return refuse("is too long"),
                 _ => components.push(component),
             }
