@@ -85,7 +85,7 @@ fn open_part(
 ) -> io::Result<Box<dyn ReadSeek>> {
     Ok(match part.origin(selection) {
         Some(Origin::Inline(content)) => Box::new(Cursor::new(content)),
-        Some(Origin::Spooled(path)) => Box::new(File::open(path)?),
+        Some(Origin::File(path) | Origin::Spooled(path)) => Box::new(File::open(path)?),
         Some(origin @ Origin::Tree { .. }) => Box::new(open(&origin)?),
         None => Box::new(io::empty()),
     })

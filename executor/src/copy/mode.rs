@@ -1,7 +1,5 @@
 //! `--chmod`: an octal mode, or a symbolic one as chmod(1) of the BSDs reads it with an empty umask.
 
-use std::str::FromStr;
-
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
 const STICKY: u32 = 0o1000;
@@ -62,6 +60,20 @@ enum Operator {
 }
 
 impl Chmod {
+    /// Reads a value of `--chmod`.
+    pub fn parse(value: &str) -> Result<Self, InvalidMode> {
+        let invalid = || InvalidMode { value: value.to_owned() };
+        if value.starts_with(|first: char| first.is_ascii_digit()) {
+            let octal = u32::from_str_radix(value, 8).map_err(|_| invalid())?;
+            return if octal <= 0o7777 { Ok(Self::Octal(octal)) } else { Err(invalid()) };
+        }
+        let mut changes = Vec::new();
+        for clause in value.split(',') {
+            parse_clause(clause.as_bytes(), &mut changes).ok_or_else(invalid)?;
+        }
+        Ok(Self::Symbolic(Changes(changes)))
+    }
+
     /// Returns the mode that something of mode `mode` gets.
     #[must_use]
     pub fn apply(&self, mode: u32, is_directory: bool) -> u32 {
@@ -78,23 +90,6 @@ impl Chmod {
             Self::Octal(octal) => octal & 0o777,
             Self::Symbolic(_) => 0o755,
         }
-    }
-}
-
-impl FromStr for Chmod {
-    type Err = InvalidMode;
-
-    fn from_str(value: &str) -> Result<Self, InvalidMode> {
-        let invalid = || InvalidMode { value: value.to_owned() };
-        if value.starts_with(|first: char| first.is_ascii_digit()) {
-            let octal = u32::from_str_radix(value, 8).map_err(|_| invalid())?;
-            return if octal <= 0o7777 { Ok(Self::Octal(octal)) } else { Err(invalid()) };
-        }
-        let mut changes = Vec::new();
-        for clause in value.split(',') {
-            parse_clause(clause.as_bytes(), &mut changes).ok_or_else(invalid)?;
-        }
-        Ok(Self::Symbolic(Changes(changes)))
     }
 }
 
@@ -222,7 +217,7 @@ mod tests {
     use super::*;
 
     fn check(value: &str, mode: u32, is_directory: bool, expect: u32) {
-        let chmod: Chmod = value.parse().unwrap();
+        let chmod = Chmod::parse(value).unwrap();
         let got = chmod.apply(mode, is_directory);
         assert_eq!(got, expect, "{value} of {mode:o}: {got:o}, not {expect:o}");
     }
@@ -232,8 +227,8 @@ mod tests {
         check("755", 0o600, false, 0o755);
         check("0", 0o600, false, 0);
         check("07777", 0o600, false, 0o7777);
-        assert_eq!("4711".parse::<Chmod>().unwrap().of_new_directories(), 0o711);
-        assert_eq!("u=rx".parse::<Chmod>().unwrap().of_new_directories(), 0o755);
+        assert_eq!(Chmod::parse("4711").unwrap().of_new_directories(), 0o711);
+        assert_eq!(Chmod::parse("u=rx").unwrap().of_new_directories(), 0o755);
     }
 
     #[test]
@@ -265,11 +260,11 @@ mod tests {
     #[test]
     fn other_values_are_refused() {
         for value in ["", "888", "17777", "u", "u+q", "u+r,", ",u+r", "rwx", "+644", "u++", "0o644"] {
-            let parsed = value.parse::<Chmod>();
+            let parsed = Chmod::parse(value);
             // Two operators in a row are two empty changes for the reference too.
             assert_eq!(parsed.is_err(), value != "u++", "{value}: {parsed:?}");
         }
-        let error = "999".parse::<Chmod>().unwrap_err().to_string();
+        let error = Chmod::parse("999").unwrap_err().to_string();
         assert!(error.contains("`999`"), "{error}");
     }
 }

@@ -65,7 +65,9 @@ pub enum Origin {
     },
     /// They are here.
     Inline(Arc<[u8]>),
-    /// From a file of their own, which may be moved away.
+    /// From a file of their own, which stays where it is.
+    File(Arc<Path>),
+    /// From a file of their own, which is moved away when the layer is written.
     Spooled(Arc<Path>),
 }
 

@@ -73,7 +73,9 @@ pub enum Content {
     Tree,
     /// They are here.
     Inline(Arc<[u8]>),
-    /// From a file of their own, which may be moved away.
+    /// From a file of their own, which stays where it is.
+    File(Arc<Path>),
+    /// From a file of their own, which is moved away when the layer is written.
     Spooled(Arc<Path>),
 }
 
@@ -95,9 +97,9 @@ impl Selection {
         Self::from_one(file_name, node, mode, mtime, Content::Inline(content))
     }
 
-    /// Returns a selection of one file that lies in a file of its own, such as a download.
+    /// Returns a selection of one file that lies in a file of its own, such as a download; that file stays where it is.
     #[must_use]
-    pub fn from_spooled(
+    pub fn from_file(
         file_name: &[u8],
         file: Arc<Path>,
         (size, digest): (u64, FileDigest),
@@ -105,7 +107,7 @@ impl Selection {
         mtime: Time,
     ) -> Self {
         let node = Node::File { size, digest, bytes: Bytes::Here };
-        Self::from_one(file_name, node, mode, mtime, Content::Spooled(file))
+        Self::from_one(file_name, node, mode, mtime, Content::File(file))
     }
 
     fn from_one(file_name: &[u8], node: Node, mode: u32, mtime: Time, content: Content) -> Self {
@@ -170,6 +172,7 @@ impl Part {
                 Origin::Tree { selection, path: self.entry.entry.path.clone(), bytes: bytes.clone() }
             }
             Content::Inline(content) => Origin::Inline(Arc::clone(content)),
+            Content::File(file) => Origin::File(Arc::clone(file)),
             Content::Spooled(file) => Origin::Spooled(Arc::clone(file)),
         })
     }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::support::{copy, describe, message, place_on};
 use super::tree::TestTree;
-use crate::copy::{Devices, Origin, Ownership, Selection, Shape, WriteOptions, expand_archives, write};
+use crate::copy::{Origin, Ownership, Selection, Shape, WriteOptions, expand_archives, write};
 
 /// A tar in the making, header by header.
 #[derive(Default)]
@@ -159,15 +159,8 @@ fn members_arrive_in_the_layer_and_the_spool_is_emptied() {
     let selection = expanded("x.tar", &plain(), spool.path()).unwrap();
     let placement = place_on(&[&selection], &TestTree::new(), "/t", Some((0, 0)), None).unwrap();
     let root = rustix::process::geteuid().is_root();
-    let options = WriteOptions {
-        open_source: &no_tree,
-        held: &|_, _, _| None,
-        shown: &|_| false,
-        ownership: if root { Ownership::Real } else { Ownership::Ignore },
-        devices: Devices::Record,
-        opaque_attribute: "user.overlay.opaque",
-        cancelled: &|| false,
-    };
+    let ownership = if root { Ownership::Real } else { Ownership::Ignore };
+    let options = WriteOptions::new(&no_tree, ownership);
     let index = write(placement, &RootDir::open(out.path(), Links::Refused).unwrap(), &options).unwrap();
     assert_eq!(index.entries.len(), EXTRACTED.len());
     assert_eq!(fs::read(out.path().join("t/in/h")).unwrap(), b"tarred\n");
@@ -242,8 +235,28 @@ fn a_download_that_is_unpacked_goes_the_same_way() {
     fs::write(&file, plain()).unwrap();
     let modified = Time { seconds: 5, nanoseconds: 0, kind: TimeKind::Set };
     let known = (plain().len() as u64, mica_image::FileDigest::of(&plain()));
-    let download = Selection::from_spooled(b"x", Arc::from(file.as_path()), known, 0o600, modified);
+    let download = Selection::from_file(b"x", Arc::from(file.as_path()), known, 0o600, modified);
     let selection = expand_archives(download, 0, &no_tree, spool.path()).unwrap();
     let placement = place_on(&[&selection], &TestTree::new(), "/t/", None, None).unwrap();
     assert_eq!(describe(&placement), EXTRACTED);
+}
+
+#[test]
+fn a_spool_on_another_file_system_is_copied_from() {
+    use std::os::unix::fs::MetadataExt as _;
+    let spool = TempDir::new().unwrap();
+    let Ok(out) = TempDir::new_in("/dev/shm") else {
+        eprintln!("skipped: /dev/shm cannot be written to");
+        return;
+    };
+    let device = |directory: &TempDir| fs::metadata(directory.path()).unwrap().dev();
+    if device(&spool) == device(&out) {
+        eprintln!("skipped: there is no second file system");
+        return;
+    }
+    let selection = expanded("x.tar", &Tar::default().file("f", "content").end(), spool.path()).unwrap();
+    let placement = place_on(&[&selection], &TestTree::new(), "/", None, None).unwrap();
+    let options = WriteOptions::new(&no_tree, Ownership::Ignore);
+    write(placement, &RootDir::open(out.path(), Links::Refused).unwrap(), &options).unwrap();
+    assert_eq!(fs::read(out.path().join("f")).unwrap(), b"content");
 }

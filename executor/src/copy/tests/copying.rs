@@ -252,7 +252,7 @@ fn inline_files_and_downloads_are_files_with_a_name() {
     let heredoc = Selection::from_inline(b"EOF", Arc::from(*b"text\n"), 0o644, now);
     let modified = Time { seconds: 1_000_000_000, nanoseconds: 0, kind: TimeKind::Set };
     let digest = mica_image::FileDigest::of(b"12");
-    let download = Selection::from_spooled(
+    let download = Selection::from_file(
         b"plain.txt",
         std::path::Path::new("/spool/1").into(),
         (2, digest),

@@ -4,9 +4,9 @@ use mica_image::LayerIndex;
 use mica_image::index::{Node, compare_paths, parent};
 use proptest::prelude::*;
 
-use super::support::copy;
+use super::support::{copy, place_on};
 use super::tree::TestTree;
-use crate::copy::Placement;
+use crate::copy::{Placement, Shape};
 
 /// Adds an entry; later ones replace earlier ones, files on the way to them included.
 fn add(tree: TestTree, path: &str, kind: u8) -> TestTree {
@@ -73,6 +73,17 @@ proptest! {
             check(&placement);
             let again = request.place(&source, &image, &to).unwrap();
             prop_assert_eq!(placement, again);
+        }
+    }
+
+    #[test]
+    fn every_extraction_is_a_layer(members in trees(), image in trees(), to in "(/[a-c]|/\\.\\.){0,3}/") {
+        let mut selection = copy(&["."]).select(&members).unwrap();
+        for item in &mut selection.items {
+            item.shape = Shape::Members;
+        }
+        if let Ok(placement) = place_on(&[&selection], &image, &to, None, None) {
+            check(&placement);
         }
     }
 }

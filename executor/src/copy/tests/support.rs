@@ -5,8 +5,8 @@ use mica_image::tree::FileTree;
 
 use super::tree::TestTree;
 use crate::copy::{
-    BadPattern, Layout, Owner, PathMatcher, Patterns, PlaceOptions, Placement, SelectRequest, Selection,
-    SourcePattern, place, select,
+    BadPattern, Chmod, Layout, Owner, PathMatcher, Patterns, PlaceOptions, Placement, SelectRequest,
+    Selection, SourcePattern, place, select,
 };
 
 /// Pattern languages that know `*`, `?`, `**` and `!`.
@@ -148,7 +148,7 @@ pub(in crate::copy) fn place_on(
     chown: Option<(u32, u32)>,
     chmod: Option<&str>,
 ) -> Result<Placement, String> {
-    let chmod = chmod.map(|chmod| chmod.parse().unwrap());
+    let chmod = chmod.map(|chmod| Chmod::parse(chmod).unwrap());
     let options = PlaceOptions {
         destination: to.as_bytes(),
         owner: chown.map(|(uid, gid)| Owner { uid, gid }),

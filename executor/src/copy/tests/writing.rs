@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,13 +36,9 @@ fn open_in(tree: &TestTree) -> impl Fn(&Origin) -> io::Result<File> + Sync {
 
 fn options<'a>(open_source: &'a (dyn Fn(&Origin) -> io::Result<File> + Sync)) -> WriteOptions<'a> {
     WriteOptions {
-        open_source,
-        held: &|_, _, _| None,
-        shown: &|_| false,
-        ownership: if is_root() { Ownership::Real } else { Ownership::Ignore },
         devices: Devices::Record,
         opaque_attribute: "user.overlay.opaque",
-        cancelled: &|| false,
+        ..WriteOptions::new(open_source, if is_root() { Ownership::Real } else { Ownership::Ignore })
     }
 }
 
@@ -223,30 +219,26 @@ fn further_names_of_a_held_file_are_not_written_either() {
 }
 
 #[test]
-fn inline_and_spooled_files_arrive_and_the_spool_is_emptied() {
-    let spool = TempDir::new().unwrap();
-    let out = TempDir::new().unwrap();
-    let spooled = spool.path().join("1");
-    fs::write(&spooled, "download").unwrap();
-    fs::set_permissions(&spooled, fs::Permissions::from_mode(0o600)).unwrap();
+fn inline_files_and_downloads_arrive_and_downloads_stay() {
+    let (spool, out) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let file = spool.path().join("1");
+    fs::write(&file, "download").unwrap();
     let now = Time { seconds: 3, nanoseconds: 4, kind: TimeKind::Now };
     let modified = Time { seconds: 5, nanoseconds: 0, kind: TimeKind::Set };
     let inline = Selection::from_inline(b"EOF", Arc::from(*b"text\n"), 0o644, now);
-    let download = Selection::from_spooled(
-        b"f.txt",
-        spooled.as_path().into(),
-        (8, FileDigest::of(b"download")),
-        0o640,
-        modified,
-    );
-    let placement = place_on(&[&inline, &download], &TestTree::new(), "/t/", None, None).unwrap();
-    let index = written(placement, out.path(), &options(&|_| panic!("there is no tree"))).unwrap();
+    let known = (8, FileDigest::of(b"download"));
+    let download = Selection::from_file(b"f.txt", file.as_path().into(), known, 0o640, modified);
+    let place = || place_on(&[&inline, &download], &TestTree::new(), "/t/", None, None).unwrap();
+    let index = written(place(), out.path(), &options(&|_| panic!("there is no tree"))).unwrap();
     assert_eq!(
         listing(out.path()),
         ["t 0755 dir @77.7", "t/EOF 0644 file \"text\\n\" @3.4", "t/f.txt 0640 file \"download\" @5.0"]
     );
     assert_eq!(index.entries.len(), 3);
-    assert!(!spooled.exists());
+    fs::write(&file, "Download").unwrap();
+    let again = TempDir::new().unwrap();
+    let error = written(place(), again.path(), &options(&|_| panic!("there is no tree"))).unwrap_err();
+    assert_eq!(error.to_string(), format!("`{}` changed while it was copied to `/t/f.txt`", file.display()));
 }
 
 #[test]

@@ -43,6 +43,26 @@ pub struct WriteOptions<'a> {
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
+impl<'a> WriteOptions<'a> {
+    /// Returns options with which everything is written; device nodes are made where owners are real.
+    #[must_use]
+    pub fn new(open_source: &'a (dyn Fn(&Origin) -> io::Result<File> + Sync), ownership: Ownership) -> Self {
+        let (devices, opaque_attribute) = match ownership {
+            Ownership::Real => (Devices::Make, "trusted.overlay.opaque"),
+            Ownership::Ignore => (Devices::Record, "user.overlay.opaque"),
+        };
+        Self {
+            open_source,
+            held: &|_, _, _| None,
+            shown: &|_| false,
+            ownership,
+            devices,
+            opaque_attribute,
+            cancelled: &|| false,
+        }
+    }
+}
+
 /// Tells which layer holds a file's bytes already, by digest, size and origin, and at which path.
 pub type Held<'a> = dyn Fn(&FileDigest, u64, Option<&Origin>) -> Option<(LayerId, LayerPath)> + Sync + 'a;
 

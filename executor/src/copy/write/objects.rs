@@ -129,7 +129,7 @@ impl Writer<'_> {
                 return write_inline(content, target).map_err(|error| copying(entry, error));
             }
             Origin::Tree { .. } => (self.options.open_source)(origin),
-            Origin::Spooled(path) => File::open(path),
+            Origin::File(path) | Origin::Spooled(path) => File::open(path),
         }
         .map_err(unreadable)?;
         match copy_file(&source, target, (*size, digest), sharing, self.options.cancelled) {
@@ -279,6 +279,6 @@ fn source_name(origin: &Origin) -> String {
     match origin {
         Origin::Tree { path, .. } => String::from_utf8_lossy(path).into_owned(),
         Origin::Inline(_) => "the inline document".to_owned(),
-        Origin::Spooled(path) => path.display().to_string(),
+        Origin::File(path) | Origin::Spooled(path) => path.display().to_string(),
     }
 }
