@@ -29,4 +29,4 @@ pub use read::{IndexOnly, LayerSink, Removals, TarLimits, read_layer};
 pub use write::{TarOptions, WriteTarError, write_layer};
 
 #[cfg(test)]
-mod read_tests;
+mod tests;
