@@ -380,7 +380,8 @@ pub struct HistoryItem {
 impl BuildGraph {
     /// Adds a step that sees `inputs` (slot number, step), and returns its number.
     pub fn add(&mut self, mut step: Step, inputs: &[(u32, StepId)]) -> StepId {
-        let id = StepId(u32::try_from(self.graph.node_count()).expect("a Dockerfile has fewer than 2^32 steps"));
+        let id =
+            StepId(u32::try_from(self.graph.node_count()).expect("a Dockerfile has fewer than 2^32 steps"));
         step.id = id;
         let node = self.graph.add_node(step);
         for (slot, input) in inputs {

@@ -82,8 +82,11 @@ impl GlobalArguments {
             (Some(given), _) => Some(given.clone()),
             (None, None) => None,
             (None, Some(default)) => {
-                let expansion = expand(&default.value, escape, &self.values)
-                    .or_problem("bad-substitution", default.span, &format!("cannot expand the default of ARG `{name}`"))?;
+                let expansion = expand(&default.value, escape, &self.values).or_problem(
+                    "bad-substitution",
+                    default.span,
+                    &format!("cannot expand the default of ARG `{name}`"),
+                )?;
                 uses = self.used(name, expansion.matched);
                 Some(expansion.text)
             }
@@ -177,10 +180,19 @@ mod tests {
 
     #[test]
     fn proxies_come_in_both_spellings_and_lower_case_wins() {
-        let args = [("no_proxy", ""), ("Http_Proxy", "mixed"), ("http_proxy", "low"), ("HTTP_PROXY", "UP"), ("other", "x")];
+        let args = [
+            ("no_proxy", ""),
+            ("Http_Proxy", "mixed"),
+            ("http_proxy", "low"),
+            ("HTTP_PROXY", "UP"),
+            ("other", "x"),
+        ];
         let args = args.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let expected = [("HTTP_PROXY", "low"), ("http_proxy", "low")];
-        assert_eq!(proxy_environment(&args), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            proxy_environment(&args),
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) enum Foundation<'a> {
     /// The tree of an earlier stage.
     Stage(StageIndex),
     /// An image, and the named context that stands for it, if one does.
-    Image(ImageSource, Option<&'a str>),
+    Image(Box<ImageSource>, Option<&'a str>),
     /// Files of a named context: a directory, a download or a checkout.
     Files(FoundContext<'a>),
 }
@@ -54,7 +54,8 @@ impl<'a> PlatformPlan<'a> {
                 true => self.stages.iter().map(|(index, _)| index).collect(),
                 false => self.stages.reachable(target).into_iter().collect(),
             };
-            let missing: Vec<ImageSource> = needed.iter().filter_map(|index| self.missing_image(*index)).collect();
+            let missing: Vec<ImageSource> =
+                needed.iter().filter_map(|index| self.missing_image(*index)).collect();
             let before = self.stages.len();
             let mut changed = false;
             for index in needed {
@@ -68,7 +69,7 @@ impl<'a> PlatformPlan<'a> {
 
     fn missing_image(&self, index: StageIndex) -> Option<ImageSource> {
         match self.foundation(index) {
-            Foundation::Image(source, _) if self.images.get(&source).is_none() => Some(source),
+            Foundation::Image(source, _) if self.images.get(&source).is_none() => Some(*source),
             _ => None,
         }
     }
@@ -116,7 +117,9 @@ impl<'a> PlatformPlan<'a> {
         });
         of_file
             .filter_map(|node| match &node.instruction {
-                Instruction::Onbuild(trigger) => Some(Command { is_trigger: true, ..Command::of_file(trigger) }),
+                Instruction::Onbuild(trigger) => {
+                    Some(Command { is_trigger: true, ..Command::of_file(trigger) })
+                }
                 _ => None,
             })
             .collect()
@@ -124,7 +127,9 @@ impl<'a> PlatformPlan<'a> {
 
     fn trigger_of_image(&self, index: StageIndex, text: &str) -> Result<Command<'a>, Problem> {
         let span = self.stages.get(index).span;
-        let refuse = |why: &str| Err(problem("bad-trigger", span, format!("ONBUILD trigger `{text}` of the base image: {why}")));
+        let refuse = |why: &str| {
+            Err(problem("bad-trigger", span, format!("ONBUILD trigger `{text}` of the base image: {why}")))
+        };
         let parsed = mica_parser::parse_trigger(text.as_bytes());
         if let Some(error) = parsed.diagnostics.iter().find(|it| it.severity == Severity::Error) {
             return refuse(&error.message);
@@ -142,11 +147,13 @@ fn of_context<'a>(found: FoundContext<'a>, platform: &Platform) -> Foundation<'a
         NamedContext::Image(reference) => {
             image(ImageLocation::Reference(reference.with_default_tag()), platform, Some(found.name))
         }
-        NamedContext::OciLayout(text) => image(ImageLocation::OciLayout(text.clone()), platform, Some(found.name)),
+        NamedContext::OciLayout(text) => {
+            image(ImageLocation::OciLayout(text.clone()), platform, Some(found.name))
+        }
         NamedContext::Local | NamedContext::Http(_) | NamedContext::Git(_) => Foundation::Files(found),
     }
 }
 
 fn image<'a>(location: ImageLocation, platform: &Platform, context: Option<&'a str>) -> Foundation<'a> {
-    Foundation::Image(ImageSource { location, platform: platform.clone() }, context)
+    Foundation::Image(Box::new(ImageSource { location, platform: platform.clone() }), context)
 }

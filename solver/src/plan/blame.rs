@@ -24,7 +24,7 @@ pub fn unresolved_image(
     let plans = survey_all(file, request, images, &mut ignored);
     for (target, mut plan) in plans {
         plan.resolve(target, &mut ignored);
-        let asks = |index| matches!(plan.foundation(index), Foundation::Image(asked, _) if asked == *source);
+        let asks = |index| matches!(plan.foundation(index), Foundation::Image(asked, _) if *asked == *source);
         if let Some((_, stage)) = plan.stages.iter().find(|(index, _)| asks(*index)) {
             return at_stage(stage, &plan.stages, source, reason);
         }
@@ -79,7 +79,9 @@ mod tests {
         let found = blame(text, "biuld");
         assert_eq!(found.message, "cannot use image `biuld`: not found");
         assert_eq!(found.help.as_deref(), Some("a stage with a similar name exists: `build`"));
-        let word = |diagnostic: &Diagnostic| &text[diagnostic.primary.span.start as usize..diagnostic.primary.span.end as usize];
+        let word = |diagnostic: &Diagnostic| {
+            &text[diagnostic.primary.span.start as usize..diagnostic.primary.span.end as usize]
+        };
         assert_eq!(word(&found), "biuld");
         let found = blame(text, "debian:12");
         assert_eq!((word(&found), found.help), ("debian:12", None));

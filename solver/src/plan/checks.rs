@@ -3,61 +3,72 @@
 use std::collections::BTreeSet;
 
 use mica_image::Platform;
-use mica_parser::diagnostic::{Diagnostic, RuleCode, did_you_mean};
-use mica_parser::syntax::{FromInstruction, Span};
+use mica_parser::diagnostic::{Diagnostic, RuleCode};
+use mica_parser::lint::{self, Rule};
+use mica_parser::syntax::{InstructionNode, Span};
 
+use super::dispatch::States;
 use super::environment::Environment;
-use super::report::Checks;
+use super::planner::PlatformPlan;
+use super::report::{Checks, Report};
 
-const PAGES: &str = "https://docs.docker.com/go/dockerfile/rule/";
+/// Rules the reference builder applies only to the stages it builds.
+const RULES_OF_BUILT_STAGES: [&str; 6] = [
+    "ExposeInvalidFormat",
+    "ExposeProtoCasing",
+    "JSONArgsRecommended",
+    "LegacyKeyValueFormat",
+    "MultipleInstructionsDisallowed",
+    "SecretsUsedInArgOrEnv",
+];
 
 impl Checks<'_> {
-    /// UndefinedVar: a variable is used before anything sets it.
-    pub(super) fn undefined_var(self, span: Span, name: &str, known: &Environment) {
-        let nearest = did_you_mean(name, known.names());
-        let hint = nearest.map(|nearest| format!(" (did you mean ${nearest}?)")).unwrap_or_default();
-        let message = format!("Usage of undefined variable '${name}'{hint}");
-        self.report("UndefinedVar", span, message, Some("undefined-var"));
+    /// A variable is used before anything sets it.
+    pub(super) fn undefined_var(&mut self, span: Span, name: &str, known: &Environment) {
+        self.add([lint::undefined_var(name, span, known.names())]);
     }
 
-    /// UndefinedArgInFrom: FROM uses an argument that is not declared.
-    pub(super) fn undefined_arg_in_from(self, span: Span, name: &str, known: &BTreeSet<String>) {
-        let nearest = did_you_mean(name, known.iter().map(String::as_str));
-        let hint = nearest.map(|nearest| format!(" (did you mean {nearest}?)")).unwrap_or_default();
-        let message = format!("FROM argument '{name}' is not declared{hint}");
-        self.report("UndefinedArgInFrom", span, message, Some("undefined-arg-in-from"));
+    /// FROM uses an argument that is not declared.
+    pub(super) fn undefined_arg_in_from(&mut self, span: Span, name: &str, known: &BTreeSet<String>) {
+        self.add([lint::undefined_arg_in_from(name, span, known.iter().map(String::as_str))]);
     }
 
-    /// InvalidDefaultArgInFrom: without build arguments, FROM names nothing that could be an image.
-    pub(super) fn invalid_default_arg_in_from(self, from: &FromInstruction) {
-        let name = &from.image.value;
-        let message = format!("Default value for ARG {name} results in empty or invalid base image name");
-        self.report("InvalidDefaultArgInFrom", from.image.span, message, Some("invalid-default-arg-in-from"));
+    /// The base image is for another platform.
+    pub(super) fn invalid_base_image_platform(
+        &mut self,
+        span: Span,
+        name: &str,
+        wanted: &Platform,
+        found: &Platform,
+    ) {
+        let (wanted, found) = (wanted.normalized().to_string(), found.normalized().to_string());
+        self.add([lint::invalid_base_image_platform(name, span, &wanted, &found)]);
     }
 
-    /// InvalidBaseImagePlatform: the base image is for another platform.
-    pub(super) fn invalid_base_image_platform(self, span: Span, name: &str, wanted: &Platform, found: &Platform) {
-        let (wanted, found) = (wanted.normalized(), found.normalized());
-        let message =
-            format!("Base image {name} was pulled with platform \"{found}\", expected \"{wanted}\" for current build");
-        self.report("InvalidBaseImagePlatform", span, message, None);
-    }
-
-    /// CopyIgnoredFile: the ignore file leaves out what is copied.
-    pub(super) fn copy_ignored_file(self, span: Span, verb: &str, path: &str) {
+    /// The ignore file leaves out what is copied; which it does is for the person who asks for the plan to know.
+    pub(super) fn copy_ignored_file(&mut self, span: Span, verb: &str, path: &str) {
+        let code = RuleCode::new("CopyIgnoredFile");
         let message = format!("Attempting to {verb} file \"{path}\" that is excluded by .dockerignore");
-        self.report("CopyIgnoredFile", span, message, Some("copy-ignored-file"));
+        let mut found = Diagnostic::warning(code, message, span, "left out of the context");
+        found.url = Rule::by_name(code.as_str()).and_then(Rule::url);
+        self.add([found]);
     }
 
-    /// WorkdirRelativePath: the first WORKDIR of a stage depends on the base image's.
-    pub(super) fn workdir_relative_path(self, span: Span, path: &str) {
-        let message = format!("Relative workdir \"{path}\" can have unexpected results if the base image changes");
-        self.report("WorkdirRelativePath", span, message, Some("workdir-relative-path"));
+    /// A port that came out of variables is not written as it should be.
+    pub(super) fn port(&mut self, span: Span, port: &str) {
+        self.add(lint::expose_proto_casing(port, span));
+        self.add(lint::expose_invalid_format(port, span));
     }
+}
 
-    fn report(self, rule: &'static str, span: Span, message: String, page: Option<&str>) {
-        let mut diagnostic = Diagnostic::warning(RuleCode::new(rule), message, span, "");
-        diagnostic.url = page.map(|page| format!("{PAGES}{page}/"));
-        self.add(diagnostic);
+impl PlatformPlan<'_> {
+    /// Takes back what the checks of the text say of stages that turned out not to be built.
+    pub(super) fn forget_unbuilt(&self, states: &States, report: &mut Report) {
+        for (_, stage) in self.stages.iter().filter(|(index, _)| states[index.0].is_none()) {
+            for command in stage.commands.iter().filter(|command| command.elsewhere.is_none()) {
+                let node: &InstructionNode = &command.node;
+                report.take_back(node.span, |code| RULES_OF_BUILT_STAGES.contains(&code));
+            }
+        }
     }
 }

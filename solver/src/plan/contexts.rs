@@ -36,7 +36,8 @@ fn normalized_key(key: &str) -> String {
     match key.split_once("::") {
         None => short_name(key),
         Some((name, platform)) => {
-            let platform = Platform::parse(platform).map_or_else(|_| platform.to_owned(), |parsed| parsed.to_string());
+            let platform =
+                Platform::parse(platform).map_or_else(|_| platform.to_owned(), |parsed| parsed.to_string());
             format!("{}::{platform}", short_name(name))
         }
     }
@@ -55,9 +56,10 @@ mod tests {
 
     #[test]
     fn names_are_compared_as_references_and_the_platform_goes_first() {
-        let contexts: BTreeMap<_, _> = ["alpine", "tools::linux/arm64", "tools", "docker.io/library/debian:12", "a_"]
-            .map(|name| (name.to_owned(), NamedContext::Http(name.to_owned())))
-            .into();
+        let contexts: BTreeMap<_, _> =
+            ["alpine", "tools::linux/arm64", "tools", "docker.io/library/debian:12", "a_"]
+                .map(|name| (name.to_owned(), NamedContext::Http(name.to_owned())))
+                .into();
         let arm = Platform::new("linux", "aarch64", "");
         let intel = Platform::new("linux", "amd64", "");
         let found = |name: &str, platform: &Platform| find(&contexts, name, platform).map(|found| found.name);

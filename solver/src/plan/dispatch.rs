@@ -19,7 +19,8 @@ use super::stage_state::{Content, StageState, default_path, empty_image};
 use super::stages::{Base, Command, StageIndex};
 use super::title::Titles;
 use crate::graph::{
-    CopyOp, CopySource, GitSource, HistoryItem, HttpSource, ImageLocation, ImageSource, Op, StepId, Target, Unpack,
+    CopyOp, CopySource, GitSource, HistoryItem, HttpSource, ImageLocation, ImageSource, Op, StepId, Target,
+    Unpack,
 };
 
 /// The name a named context that is a download gives its file.
@@ -43,7 +44,13 @@ impl<'a> PlatformPlan<'a> {
         states
     }
 
-    fn dispatch_stage(&self, index: StageIndex, states: &States, draft: &mut Draft, report: &mut Report) -> StageState {
+    fn dispatch_stage(
+        &self,
+        index: StageIndex,
+        states: &States,
+        draft: &mut Draft,
+        report: &mut Report,
+    ) -> StageState {
         let stage = self.stages.get(index);
         let titles = self.titles(index);
         let mut builder = StageBuilder::start(self, index, states, titles, draft, report);
@@ -131,7 +138,9 @@ fn tree_of(state: &StageState, draft: &mut Draft) -> Option<StepId> {
     let (files, path, title) = match &state.content {
         Content::Empty => return None,
         Content::Tree(step) => return Some(*step),
-        Content::Context(name) => (draft.context(Some(name), "/", platform), "/", format!("[context {name}] copy")),
+        Content::Context(name) => {
+            (draft.context(Some(name), "/", platform), "/", format!("[context {name}] copy"))
+        }
         Content::Files(step) => (*step, "/", "[internal] copy files".to_owned()),
     };
     let source = CopySource { slot: 1, path: path.to_owned(), unpack: Unpack::No };
@@ -170,7 +179,9 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
         report: &'p mut Report,
     ) -> Self {
         let state = match plan.foundation(index) {
-            Foundation::Empty => StageState::new(Content::Empty, empty_image(&plan.target), plan.target.clone()),
+            Foundation::Empty => {
+                StageState::new(Content::Empty, empty_image(&plan.target), plan.target.clone())
+            }
             Foundation::Stage(base) => {
                 let base = states[base.0].as_ref().expect("a base comes before what is built on it");
                 let mut state = base.child();
@@ -209,7 +220,11 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
     }
 
     /// Expands a word with the variables in effect; names that are not set are warned of.
-    pub(super) fn expand(&mut self, command: &Command<'_>, word: &Spanned<String>) -> Result<String, Problem> {
+    pub(super) fn expand(
+        &mut self,
+        command: &Command<'_>,
+        word: &Spanned<String>,
+    ) -> Result<String, Problem> {
         let env = &self.state.env;
         let expansion = expand(&word.value, self.plan.escape, env).or_problem(
             "bad-substitution",
@@ -271,7 +286,7 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
     }
 
     /// Returns where a stage is defined.
-    pub(super) fn from_span(&self, index: StageIndex) -> Span {
+    pub(super) fn place_of(&self, index: StageIndex) -> Span {
         let stage = self.plan.stages.get(index);
         stage.from.map_or(stage.span, |node| node.span)
     }
@@ -339,7 +354,12 @@ fn image_state(
     state(Content::Tree(step), config)
 }
 
-fn files_state(plan: &PlatformPlan<'_>, index: StageIndex, found: FoundContext<'_>, draft: &mut Draft) -> StageState {
+fn files_state(
+    plan: &PlatformPlan<'_>,
+    index: StageIndex,
+    found: FoundContext<'_>,
+    draft: &mut Draft,
+) -> StageState {
     let platform = plan.stages.get(index).platform.clone().unwrap_or_else(|| plan.target.clone());
     let title = |url: &str| Origin::internal(format!("[context {}] {url}", found.name));
     let content = match found.context {

@@ -50,7 +50,10 @@ impl Draft {
         let has_parent = inputs.iter().any(|(slot, _)| *slot == 0);
         let Origin { title, stage, span, line } = origin;
         let platform = platform.clone();
-        let id = self.push(Step { id: StepId(0), name: title, stage, span, line, platform, has_parent, ignore_cache, op }, inputs);
+        let id = self.push(
+            Step { id: StepId(0), name: title, stage, span, line, platform, has_parent, ignore_cache, op },
+            inputs,
+        );
         self.known.insert(identity, id);
         id
     }
@@ -91,7 +94,17 @@ impl Draft {
         let op = Op::Context(ContextSource { name, wanted: Vec::new() });
         let platform = platform.clone();
         let Origin { title, stage, span, line } = Origin::internal(title);
-        let step = Step { id: StepId(0), name: title, stage, span, line, platform, has_parent: false, ignore_cache: false, op };
+        let step = Step {
+            id: StepId(0),
+            name: title,
+            stage,
+            span,
+            line,
+            platform,
+            has_parent: false,
+            ignore_cache: false,
+            op,
+        };
         self.push(step, Vec::new())
     }
 

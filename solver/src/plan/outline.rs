@@ -105,9 +105,14 @@ fn nearest_first(plan: &PlatformPlan<'_>, target: StageIndex) -> Vec<StageIndex>
 }
 
 /// Returns the arguments a stage uses, those that their defaults use included.
-fn used_args(plan: &PlatformPlan<'_>, index: StageIndex, captured: &Captured) -> BTreeMap<String, ArgumentInfo> {
+fn used_args(
+    plan: &PlatformPlan<'_>,
+    index: StageIndex,
+    captured: &Captured,
+) -> BTreeMap<String, ArgumentInfo> {
     let mut used = BTreeMap::new();
-    let mut open: Vec<String> = captured.used_args.iter().chain(&plan.stages.get(index).used_args).cloned().collect();
+    let mut open: Vec<String> =
+        captured.used_args.iter().chain(&plan.stages.get(index).used_args).cloned().collect();
     while let Some(name) = open.pop() {
         let info = captured.args.get(&name).or_else(|| plan.globals.declared.get(&name));
         if let Some(info) = info.filter(|_| !used.contains_key(&name)) {

@@ -73,8 +73,15 @@ mod tests {
     #[test]
     fn cleaning() {
         let cases = [
-            ("", "."), ("/", "/"), ("//a//b/", "/a/b"), ("a/./b/../c", "a/c"), ("/../a", "/a"), ("../a/..", ".."),
-            ("../../a", "../../a"), ("a/..", "."), ("/a/../..", "/"),
+            ("", "."),
+            ("/", "/"),
+            ("//a//b/", "/a/b"),
+            ("a/./b/../c", "a/c"),
+            ("/../a", "/a"),
+            ("../a/..", ".."),
+            ("../../a", "../../a"),
+            ("a/..", "."),
+            ("/a/../..", "/"),
         ];
         for (path, expected) in cases {
             assert_eq!(clean(path), expected, "{path:?}");
@@ -84,8 +91,16 @@ mod tests {
     #[test]
     fn destinations_keep_what_a_trailing_slash_says() {
         let cases = [
-            ("/w", "d", "/w/d"), ("/w", "d/", "/w/d/"), ("/w", ".", "/w/"), ("/w", "", "/w/"), ("/", ".", "/"), ("/w", "d/.", "/w/d/."),
-            ("/w", "/abs/", "/abs/"), ("/w", "../x", "/x"), ("/", "/.", "/."), ("/w", "./", "/w/"),
+            ("/w", "d", "/w/d"),
+            ("/w", "d/", "/w/d/"),
+            ("/w", ".", "/w/"),
+            ("/w", "", "/w/"),
+            ("/", ".", "/"),
+            ("/w", "d/.", "/w/d/."),
+            ("/w", "/abs/", "/abs/"),
+            ("/w", "../x", "/x"),
+            ("/", "/.", "/."),
+            ("/w", "./", "/w/"),
         ];
         for (base, path, expected) in cases {
             assert_eq!(resolve_destination(base, path), expected, "{path:?} in {base}");

@@ -93,6 +93,7 @@ fn dispatch_all(
     for (number, (target, plan)) in plans.iter().enumerate() {
         report.hear_warnings(number == 0);
         let states = plan.dispatch(*target, &mut draft, report);
+        plan.forget_unbuilt(&states, report);
         if report.has_errors() {
             return None;
         }
@@ -132,7 +133,12 @@ pub(super) struct PlatformPlan<'a> {
 }
 
 impl<'a> PlatformPlan<'a> {
-    fn new(file: &'a Dockerfile, request: &'a PlanRequest, images: &'a dyn BaseImages, target: Platform) -> Self {
+    fn new(
+        file: &'a Dockerfile,
+        request: &'a PlanRequest,
+        images: &'a dyn BaseImages,
+        target: Platform,
+    ) -> Self {
         let mut build_args = request.build_args.clone();
         if let Some(seconds) = request.source_date_epoch {
             build_args.entry(EPOCH.to_owned()).or_insert_with(|| seconds.to_string());

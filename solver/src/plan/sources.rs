@@ -30,7 +30,11 @@ pub(super) fn resolve_sources(
 
 type Named = (StageIndex, Span);
 
-fn copy_source(plan: &mut PlatformPlan<'_>, command: &Command<'_>, from: &Spanned<String>) -> Result<Named, Problem> {
+fn copy_source(
+    plan: &mut PlatformPlan<'_>,
+    command: &Command<'_>,
+    from: &Spanned<String>,
+) -> Result<Named, Problem> {
     let span = command.place(from.span);
     let name = &from.value;
     let expansion = expand(name, plan.escape, &NoVariables).or_problem(
@@ -55,7 +59,10 @@ fn numbered(plan: &PlatformPlan<'_>, number: i64, span: Span) -> Result<StageInd
     index.map(StageIndex).ok_or_else(|| {
         let message = format!("invalid stage index {number}");
         let last = count.saturating_sub(1);
-        Box::new(problem("unknown-stage", span, message).with_help(format!("stages are numbered from 0 to {last} here")))
+        Box::new(
+            problem("unknown-stage", span, message)
+                .with_help(format!("stages are numbered from 0 to {last} here")),
+        )
     })
 }
 

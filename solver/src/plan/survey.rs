@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use mica_image::{Platform, Reference};
 use mica_parser::diagnostic::did_you_mean;
+use mica_parser::lint::invalid_default_arg_in_from;
 use mica_parser::syntax::{FromInstruction, Instruction, InstructionNode, Span, Spanned};
 use mica_parser::words::expand;
 
@@ -65,7 +66,7 @@ impl<'a> PlatformPlan<'a> {
             let Ok(name) = expand(&from.image.value, self.escape, &defaults.values) else { return };
             let uses_variables = !name.matched.is_empty() || !name.unmatched.is_empty();
             if uses_variables && Reference::parse(&name.text).is_err() {
-                report.for_node(node).invalid_default_arg_in_from(from);
+                report.for_node(node).add([invalid_default_arg_in_from(&from.image)]);
             }
         }
     }
@@ -74,7 +75,10 @@ impl<'a> PlatformPlan<'a> {
         let is_source = |name: &str| {
             name == "context"
                 || contexts::find(&self.request.named_contexts, name, &self.target).is_some()
-                || sections.stages.iter().any(|(from, _)| stage_name(from).is_some_and(|it| it.eq_ignore_ascii_case(name)))
+                || sections
+                    .stages
+                    .iter()
+                    .any(|(from, _)| stage_name(from).is_some_and(|it| it.eq_ignore_ascii_case(name)))
         };
         let resolved = self.request.source_date_epoch;
         match epoch(&self.build_args, &self.globals, resolved, is_source) {
@@ -163,7 +167,8 @@ impl<'a> PlatformPlan<'a> {
         found.primary.text = "neither a stage nor an image".to_owned();
         let names = self.stages.names();
         // `FROM Build` does not find `AS build`; nothing but the case is wrong then.
-        let cased = names.iter().find(|known| known.eq_ignore_ascii_case(name)).map(|known| (*known).to_owned());
+        let cased =
+            names.iter().find(|known| known.eq_ignore_ascii_case(name)).map(|known| (*known).to_owned());
         let nearest = cased.or_else(|| did_you_mean(name, names.iter().copied()));
         if let Some(hint) = error.hint() {
             found.help = Some(hint);
@@ -190,7 +195,11 @@ impl<'a> PlatformPlan<'a> {
             let message = format!("empty platform from `{}`", word.value);
             return Err(problem("bad-platform", word.span, message));
         }
-        Platform::parse(&text).or_problem("bad-platform", word.span, &format!("cannot use platform `{}`", word.value))
+        Platform::parse(&text).or_problem(
+            "bad-platform",
+            word.span,
+            &format!("cannot use platform `{}`", word.value),
+        )
     }
 
     /// Expands a word of FROM with the global arguments.
@@ -241,7 +250,9 @@ impl<'a> PlatformPlan<'a> {
             let found = problem("unknown-stage", Span::default(), message);
             let names = self.stages.names();
             match did_you_mean(target, names.iter().copied()) {
-                Some(nearest) => Box::new(found.with_help(format!("a stage with a similar name exists: `{nearest}`"))),
+                Some(nearest) => {
+                    Box::new(found.with_help(format!("a stage with a similar name exists: `{nearest}`")))
+                }
                 None if names.is_empty() => Box::new(found.with_help("no stage of this file has a name")),
                 None => Box::new(found.with_help(format!("stages of this file: {}", names.join(", ")))),
             }
@@ -259,9 +270,12 @@ pub(super) fn stage_name(node: &InstructionNode) -> Option<String> {
 
 fn empty_base(from: &FromInstruction) -> Problem {
     let written = &from.image.value;
-    let found = problem("empty-base", from.image.span, format!("base name (`{written}`) should not be blank"));
+    let found =
+        problem("empty-base", from.image.span, format!("base name (`{written}`) should not be blank"));
     if written.contains('$') {
-        return Box::new(found.with_help("give the argument a default before the first FROM, or a value with --build-arg"));
+        return Box::new(
+            found.with_help("give the argument a default before the first FROM, or a value with --build-arg"),
+        );
     }
     found
 }

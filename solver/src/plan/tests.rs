@@ -45,10 +45,13 @@ impl Request {
         request.platforms = self.platforms.iter().map(|text| Platform::parse(text).unwrap()).collect();
         request.no_cache = match &self.no_cache {
             Value::String(_) => NoCache::All,
-            Value::Array(names) => NoCache::Stages(names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()),
+            Value::Array(names) => {
+                NoCache::Stages(names.iter().map(|name| name.as_str().unwrap().to_owned()).collect())
+            }
             _ => NoCache::None,
         };
-        request.named_contexts = self.contexts.iter().map(|(name, text)| (name.clone(), context(text))).collect();
+        request.named_contexts =
+            self.contexts.iter().map(|(name, text)| (name.clone(), context(text))).collect();
         request.network = match self.network.as_deref() {
             Some("host") => NetworkMode::Host,
             Some("none") => NetworkMode::None,
@@ -133,7 +136,8 @@ fn print_ready(out: &mut String, plan: &Plan, show: &[String]) {
         return;
     }
     for step in plan.graph.steps() {
-        let inputs: Vec<String> = plan.graph.inputs(step.id).iter().map(|(slot, id)| format!("{slot}={id}")).collect();
+        let inputs: Vec<String> =
+            plan.graph.inputs(step.id).iter().map(|(slot, id)| format!("{slot}={id}")).collect();
         write!(out, "{} {}", step.id, step.name.replace('\n', "\\n")).unwrap();
         let mut facts = Vec::new();
         facts.extend(step.stage.as_ref().map(|stage| format!("stage {stage}")));
@@ -201,7 +205,10 @@ fn pruned(value: Value) -> Value {
             text.is_empty()
                 || matches!(
                     (name, text.as_str()),
-                    ("hostname", "buildkitsandbox") | ("network", "default") | ("security", "sandbox") | ("unpack", "no")
+                    ("hostname", "buildkitsandbox")
+                        | ("network", "default")
+                        | ("security", "sandbox")
+                        | ("unpack", "no")
                 )
         }
         _ => false,
@@ -221,21 +228,27 @@ fn fixtures() -> PathBuf {
 }
 
 /// Whether goldens are written instead of compared.
-#[expect(clippy::disallowed_methods, reason = "a test's own switch, set by the person who changes a golden on purpose")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own switch, set by the person who changes a golden on purpose"
+)]
 fn updates() -> bool {
     std::env::var_os("MICA_UPDATE_FIXTURES").is_some()
 }
 
 #[test]
 fn every_fixture_gives_its_plan() {
-    let mut cases: Vec<PathBuf> = fs::read_dir(fixtures()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut cases: Vec<PathBuf> =
+        fs::read_dir(fixtures()).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     assert!(cases.len() > 40, "the fixtures are there");
     let mut wrong = Vec::new();
     for case in &cases {
         let text = fs::read(case.join("Dockerfile")).unwrap();
         let request = match fs::read(case.join("request.json")) {
-            Ok(json) => serde_json::from_slice(&json).unwrap_or_else(|error| panic!("{}: {error}", case.display())),
+            Ok(json) => {
+                serde_json::from_slice(&json).unwrap_or_else(|error| panic!("{}: {error}", case.display()))
+            }
             Err(_) => Request::default(),
         };
         let printed = print_plan(&text, &request);

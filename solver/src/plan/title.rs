@@ -20,7 +20,13 @@ pub(super) struct Titles {
 
 impl Titles {
     /// Names the next step.
-    pub(super) fn next(&mut self, text: &str, platform: &Platform, env: &Environment, is_trigger: bool) -> String {
+    pub(super) fn next(
+        &mut self,
+        text: &str,
+        platform: &Platform,
+        env: &Environment,
+        is_trigger: bool,
+    ) -> String {
         if self.total == 0 {
             return text.to_owned();
         }
@@ -110,7 +116,10 @@ mod tests {
         env.set("TARGETVARIANT", "v6");
         assert_eq!(titles.next("RUN x", &platform, &env, false), "[linux/amd64->arm/v6 build  3/12] RUN x");
         env.set("TARGETPLATFORM", "linux/arm64");
-        assert_eq!(titles.next("RUN x", &platform, &Environment::default(), false), "[linux/amd64 build  4/12] RUN x");
+        assert_eq!(
+            titles.next("RUN x", &platform, &Environment::default(), false),
+            "[linux/amd64 build  4/12] RUN x"
+        );
         titles.label.clear();
         titles.with_platform = false;
         assert_eq!(titles.next("RUN x", &platform, &env, false), "[ 5/12] RUN x");

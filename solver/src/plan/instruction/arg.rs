@@ -27,7 +27,11 @@ impl StageBuilder<'_, '_> {
     }
 
     /// Declares one argument. Its value is the one given for the build, else its default, else the one of global scope.
-    fn declare(&mut self, command: &Command<'_>, argument: &ArgDeclaration) -> Result<Option<String>, Problem> {
+    fn declare(
+        &mut self,
+        command: &Command<'_>,
+        argument: &ArgDeclaration,
+    ) -> Result<Option<String>, Problem> {
         let name = &argument.name.value;
         let given = self.plan.build_args.get(name).cloned();
         let is_global = given.is_none() && argument.default.is_none();

@@ -8,7 +8,7 @@ use crate::plan::stages::Command;
 
 impl StageBuilder<'_, '_> {
     pub(super) fn cmd(&mut self, command: &Command<'_>, line: &CommandLine) {
-        let words = self.words_of(line);
+        let words = self.words_of(command, line);
         let config = &mut self.state.image.config;
         config.cmd.clone_from(&words);
         config.args_escaped = true;
@@ -17,7 +17,7 @@ impl StageBuilder<'_, '_> {
     }
 
     pub(super) fn entrypoint(&mut self, command: &Command<'_>, line: &CommandLine) {
-        let words = self.words_of(line);
+        let words = self.words_of(command, line);
         let config = &mut self.state.image.config;
         config.entrypoint.clone_from(&words);
         if !self.cmd_set {
@@ -35,10 +35,16 @@ impl StageBuilder<'_, '_> {
     }
 
     /// Returns the words of a command; the shell form is one word for the shell.
-    fn words_of(&self, line: &CommandLine) -> Vec<String> {
+    fn words_of(&mut self, command: &Command<'_>, line: &CommandLine) -> Vec<String> {
         match line {
             CommandLine::Exec(words) => words.value.clone(),
-            CommandLine::Shell(text) => self.with_shell(text.value.clone()),
+            CommandLine::Shell(text) => {
+                if !self.state.image.config.shell.is_empty() && command.elsewhere.is_none() {
+                    // Whoever set a shell, in this file or in the base image, meant it.
+                    self.report.take_back(command.node.span, |code| code == "JSONArgsRecommended");
+                }
+                self.with_shell(text.value.clone())
+            }
         }
     }
 

@@ -57,7 +57,9 @@ impl Transferred<'_> {
     /// A checksum is of one remote source.
     fn check_checksum(&self, words: &[SourceWord]) -> Result<(), Problem> {
         let Some(checksum) = self.add.as_ref().and_then(|add| add.checksum.as_ref()) else { return Ok(()) };
-        let refuse = |message: String| Err(problem("bad-checksum", self.command.place(self.command.node.span), message));
+        let refuse = |message: String| {
+            Err(problem("bad-checksum", self.command.place(self.command.node.span), message))
+        };
         match words {
             [SourceWord::Http { .. }] if !is_digest(checksum) => {
                 refuse(format!("invalid checksum `{checksum}`: expected `sha256:` and 64 hexadecimal digits"))
@@ -80,7 +82,8 @@ impl Slots {
     fn add(&mut self, step: StepId, path: String, unpack: Unpack) {
         let known = self.inputs.iter().find(|(_, input)| *input == step).map(|(slot, _)| *slot);
         let slot = known.unwrap_or_else(|| {
-            let slot = u32::try_from(self.inputs.len() + 1).expect("an instruction has fewer than 2^32 sources");
+            let slot =
+                u32::try_from(self.inputs.len() + 1).expect("an instruction has fewer than 2^32 sources");
             self.inputs.push((slot, step));
             slot
         });
@@ -106,11 +109,17 @@ impl StageBuilder<'_, '_> {
         self.transfer(&Transferred { link: add.link, ..transferred })
     }
 
-    fn forward_reference(&self, command: &Command<'_>, copy: &CopyInstruction, source: StageIndex) -> Problem {
+    fn forward_reference(
+        &self,
+        command: &Command<'_>,
+        copy: &CopyInstruction,
+        source: StageIndex,
+    ) -> Problem {
         let (here, there) = (&self.plan.stages.get(self.index).label, &self.plan.stages.get(source).label);
         let span = command.place(copy.from.as_ref().map_or(command.node.span, |from| from.span));
         let message = format!("cannot copy from stage `{there}`: it must be defined before stage `{here}`");
-        let found = problem("forward-reference", span, message).with_secondary(self.from_span(source), "defined here");
+        let found = problem("forward-reference", span, message)
+            .with_secondary(self.place_of(source), "defined here");
         Box::new(found.with_help("move that stage up"))
     }
 
@@ -137,7 +146,20 @@ impl StageBuilder<'_, '_> {
         }
         let excludes = transfer.excludes.iter().map(|word| word.value.clone()).collect();
         let (from, link, parents) = (None, false, false);
-        Ok(Transferred { command, keyword, add, from, link, parents, chown, chmod, excludes, sources, files, destination })
+        Ok(Transferred {
+            command,
+            keyword,
+            add,
+            from,
+            link,
+            parents,
+            chown,
+            chmod,
+            excludes,
+            sources,
+            files,
+            destination,
+        })
     }
 
     fn body(&mut self, command: &Command<'_>, heredoc: &Heredoc) -> Result<String, Problem> {
@@ -146,7 +168,8 @@ impl StageBuilder<'_, '_> {
         }
         let doing = format!("cannot expand heredoc `{}`", heredoc.name);
         let span = command.place(heredoc.body.span);
-        let expansion = expand_body(&heredoc.body.value, &self.state.env).or_problem("bad-substitution", span, &doing)?;
+        let expansion =
+            expand_body(&heredoc.body.value, &self.state.env).or_problem("bad-substitution", span, &doing)?;
         self.warn_unset(command, heredoc.body.span, &expansion.unmatched);
         Ok(expansion.text)
     }
@@ -164,7 +187,9 @@ impl StageBuilder<'_, '_> {
         for (source, word) in transferred.sources.iter().zip(&words) {
             match word {
                 SourceWord::Path => self.take_path(transferred, source, &mut slots),
-                SourceWord::Http { filename } => self.take_download(transferred, source, filename, &title, &mut slots)?,
+                SourceWord::Http { filename } => {
+                    self.take_download(transferred, source, filename, &title, &mut slots)?
+                }
                 SourceWord::Git(url) => self.take_checkout(transferred, source, url, &title, &mut slots)?,
             }
         }
@@ -196,7 +221,8 @@ impl StageBuilder<'_, '_> {
             self.check_ignored(transferred, source);
         }
         let step = self.files_of(transferred.from, &source.value).expect("sources were checked");
-        let path = if transferred.parents { source.value.clone() } else { paths::resolve("/", &source.value) };
+        let path =
+            if transferred.parents { source.value.clone() } else { paths::resolve("/", &source.value) };
         slots.add(step, path, unpack);
     }
 
@@ -224,7 +250,11 @@ impl StageBuilder<'_, '_> {
             return Err(Box::new(transferred.problem("remote-copy", source, message).with_help("use ADD")));
         };
         let unpack = if add.unpack == Some(true) { Unpack::Archive } else { Unpack::No };
-        let op = HttpSource { url: source.value.clone(), checksum: add.checksum.clone(), filename: filename.to_owned() };
+        let op = HttpSource {
+            url: source.value.clone(),
+            checksum: add.checksum.clone(),
+            filename: filename.to_owned(),
+        };
         let step = self.add_source(transferred.command, title, Op::Http(op));
         slots.add(step, filename.to_owned(), unpack);
         Ok(())
@@ -251,7 +281,11 @@ impl StageBuilder<'_, '_> {
         if let (Some(flag), Some(query)) = (&add.checksum, &url.checksum)
             && flag != query
         {
-            return Err(transferred.problem("bad-checksum", source, format!("checksum mismatch: `{flag}` and `{query}`")));
+            return Err(transferred.problem(
+                "bad-checksum",
+                source,
+                format!("checksum mismatch: `{flag}` and `{query}`"),
+            ));
         }
         let op = GitSource {
             url: source.value.clone(),

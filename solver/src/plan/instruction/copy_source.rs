@@ -9,9 +9,7 @@ pub(super) enum SourceWord {
     /// A path in a context, stage or image.
     Path,
     /// An http(s) URL, and the name its file gets.
-    Http {
-        filename: String,
-    },
+    Http { filename: String },
     /// A git URL.
     Git(GitUrl),
 }
@@ -59,12 +57,15 @@ pub(super) fn is_digest(text: &str) -> bool {
 pub(super) fn check_mode(text: &str) -> Result<(), String> {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         let number = u32::from_str_radix(text, 8).ok().filter(|number| *number <= 0o7777);
-        let wrong = || format!("invalid chmod parameter `{text}`: it should be octal and between 0 and 07777");
+        let wrong =
+            || format!("invalid chmod parameter `{text}`: it should be octal and between 0 and 07777");
         return number.map(drop).ok_or_else(wrong);
     }
     match text.split(',').all(is_symbolic_clause) {
         true => Ok(()),
-        false => Err(format!("invalid chmod parameter `{text}`: neither octal nor of the form `u=rwX,go=rX`")),
+        false => {
+            Err(format!("invalid chmod parameter `{text}`: neither octal nor of the form `u=rwX,go=rX`"))
+        }
     }
 }
 
@@ -86,18 +87,28 @@ mod tests {
     #[test]
     fn downloads_are_named_by_their_path() {
         let cases = [
-            ("https://h/a/b.txt?x=1#y", "b.txt"), ("http://h/a%20b", "a b"), ("http://h/", "__unnamed__"),
-            ("http://h", "__unnamed__"), ("http://h/a/", "a"), ("http://h?a/b", "__unnamed__"),
+            ("https://h/a/b.txt?x=1#y", "b.txt"),
+            ("http://h/a%20b", "a b"),
+            ("http://h/", "__unnamed__"),
+            ("http://h", "__unnamed__"),
+            ("http://h/a/", "a"),
+            ("http://h?a/b", "__unnamed__"),
         ];
         for (url, expected) in cases {
-            assert_eq!(SourceWord::parse(url), Ok(SourceWord::Http { filename: expected.to_owned() }), "{url}");
+            assert_eq!(
+                SourceWord::parse(url),
+                Ok(SourceWord::Http { filename: expected.to_owned() }),
+                "{url}"
+            );
         }
         assert_eq!(SourceWord::parse("HTTP://h/a"), Ok(SourceWord::Path));
     }
 
     #[test]
     fn modes() {
-        for good in ["0", "755", "7777", "0644", "u=rwX,go=rX", "+x", "a-w", "g=u", "u+x-w", "=", "u=s,+t", "go="] {
+        for good in
+            ["0", "755", "7777", "0644", "u=rwX,go=rX", "+x", "a-w", "g=u", "u+x-w", "=", "u=s,+t", "go="]
+        {
             assert_eq!(check_mode(good), Ok(()), "{good}");
         }
         for bad in ["8", "10000", "0o755", "755a", "rwx", "u", "u=rwz", "u=rw,", "u+gu", "", ","] {
@@ -108,7 +119,12 @@ mod tests {
     #[test]
     fn digests() {
         assert!(is_digest(&format!("sha256:{}", "a1".repeat(32))));
-        for bad in ["sha256:abc", "md5:d41d8cd98f00b204e9800998ecf8427e", "abc", &format!("sha256:{}", "A1".repeat(32))] {
+        for bad in [
+            "sha256:abc",
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+            "abc",
+            &format!("sha256:{}", "A1".repeat(32)),
+        ] {
             assert!(!is_digest(bad), "{bad}");
         }
     }

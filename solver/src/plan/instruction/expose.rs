@@ -18,9 +18,15 @@ impl StageBuilder<'_, '_> {
         for word in sorted {
             let span = command.place(word.span);
             let doing = || format!("cannot expand `{}`", word.value);
-            let expansion =
-                expand_words(&word.value, self.plan.escape, &self.state.env).or_problem("bad-substitution", span, &doing())?;
+            let expansion = expand_words(&word.value, self.plan.escape, &self.state.env).or_problem(
+                "bad-substitution",
+                span,
+                &doing(),
+            )?;
             for text in &expansion.words {
+                if word.value.contains('$') {
+                    self.report.for_node(&command.node).port(span, text);
+                }
                 ports.extend(parse(text).or_problem("bad-port", span, &format!("EXPOSE `{text}`"))?);
             }
         }
@@ -45,7 +51,8 @@ fn parse(text: &str) -> Result<Vec<String>, String> {
         _ => return Err(format!("invalid protocol `{protocol}`, expected tcp, udp or sctp")),
     };
     check_address(address.unwrap_or_default())?;
-    let (first, last) = parse_range(range).map_err(|error| format!("invalid container port `{range}`: {error}"))?;
+    let (first, last) =
+        parse_range(range).map_err(|error| format!("invalid container port `{range}`: {error}"))?;
     if let Some(host) = host.filter(|host| !host.is_empty()) {
         let (from, to) = parse_range(host).map_err(|error| format!("invalid host port `{host}`: {error}"))?;
         if first != last && to - from != last - first {
@@ -114,7 +121,8 @@ mod tests {
             ("1.2.3:8080:80", None),
         ];
         for (text, expected) in cases {
-            let expected = expected.map(|ports| ports.iter().map(|port| (*port).to_owned()).collect::<Vec<_>>());
+            let expected =
+                expected.map(|ports| ports.iter().map(|port| (*port).to_owned()).collect::<Vec<_>>());
             assert_eq!(parse(text).ok(), expected, "{text}");
         }
     }

@@ -17,17 +17,24 @@ impl StageBuilder<'_, '_> {
 
 fn check_of(instruction: &HealthcheckInstruction) -> Healthcheck {
     match instruction {
-        HealthcheckInstruction::None => Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() },
-        HealthcheckInstruction::Command { command, interval, timeout, start_period, start_interval, retries } => {
-            Healthcheck {
-                test: test_of(command),
-                interval: *interval,
-                timeout: *timeout,
-                start_period: *start_period,
-                start_interval: *start_interval,
-                retries: *retries,
-            }
+        HealthcheckInstruction::None => {
+            Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() }
         }
+        HealthcheckInstruction::Command {
+            command,
+            interval,
+            timeout,
+            start_period,
+            start_interval,
+            retries,
+        } => Healthcheck {
+            test: test_of(command),
+            interval: *interval,
+            timeout: *timeout,
+            start_period: *start_period,
+            start_interval: *start_interval,
+            retries: *retries,
+        },
     }
 }
 

@@ -46,7 +46,8 @@ impl StageBuilder<'_, '_> {
             Instruction::Workdir(path) => self.workdir(command, path)?,
             Instruction::Invalid if command.is_trigger => {
                 let span = self.plan.stages.get(self.index).span;
-                let found = problem("bad-trigger", span, "the base has an ONBUILD trigger that cannot be read");
+                let found =
+                    problem("bad-trigger", span, "the base has an ONBUILD trigger that cannot be read");
                 return Err(Box::new(found.with_secondary(command.node.span, "this one")));
             }
             // The parser has reported an instruction it could not read; FROM starts a stage and is never inside one.

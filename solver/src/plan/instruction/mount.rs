@@ -51,7 +51,11 @@ impl Given<'_> {
 
 impl StageBuilder<'_, '_> {
     /// Reads the mounts of a RUN.
-    pub(super) fn mounts(&mut self, command: &Command<'_>, written: &[Spanned<String>]) -> Result<Mounts, Problem> {
+    pub(super) fn mounts(
+        &mut self,
+        command: &Command<'_>,
+        written: &[Spanned<String>],
+    ) -> Result<Mounts, Problem> {
         let mut mounts = Mounts::default();
         for (number, written) in written.iter().enumerate() {
             let mount = self.read_mount(command, written)?;
@@ -89,9 +93,12 @@ impl StageBuilder<'_, '_> {
     fn check_source(&self, given: &Given<'_>) -> Result<(), Problem> {
         let Some(index) = given.source.filter(|index| self.states[index.0].is_none()) else { return Ok(()) };
         let name = &self.plan.stages.get(index).label;
-        let message = format!("cannot mount from stage `{name}`: it must be defined before the stage that mounts it");
+        let message =
+            format!("cannot mount from stage `{name}`: it must be defined before the stage that mounts it");
         let found = given.problem("forward-reference", message);
-        Err(Box::new(found.with_secondary(self.from_span(index), "defined here").with_help("move that stage up")))
+        Err(Box::new(
+            found.with_secondary(self.place_of(index), "defined here").with_help("move that stage up"),
+        ))
     }
 
     /// Where a mount of files appears.
@@ -99,7 +106,8 @@ impl StageBuilder<'_, '_> {
         let written = given.mount.target.as_deref().unwrap_or_default();
         let target = self.absolute(written);
         if target == "/" {
-            let message = format!("RUN: invalid mount target `{written}`: the root itself cannot be a mount point");
+            let message =
+                format!("RUN: invalid mount target `{written}`: the root itself cannot be a mount point");
             return Err(given.problem("bad-mount", message));
         }
         Ok(target)
@@ -120,7 +128,8 @@ impl StageBuilder<'_, '_> {
     fn cache(&mut self, given: &Given<'_>, mounts: &mut Mounts) -> Result<(String, RunMountKind), Problem> {
         let target = self.mount_target(given)?;
         let mount = &given.mount;
-        let id = mount.id.clone().unwrap_or_else(|| paths::clean(mount.target.as_deref().unwrap_or_default()));
+        let id =
+            mount.id.clone().unwrap_or_else(|| paths::clean(mount.target.as_deref().unwrap_or_default()));
         let id = match self.plan.behaviour("BUILDKIT_CACHE_MOUNT_NS") {
             Some(namespace) => format!("{namespace}/{id}"),
             None => id,
@@ -153,7 +162,8 @@ impl StageBuilder<'_, '_> {
     fn secret(&mut self, given: &Given<'_>, mounts: &mut Mounts) -> (String, RunMountKind) {
         let mount = &given.mount;
         let named = mount.source.as_deref().or(mount.id.as_deref());
-        let id = named.unwrap_or_else(|| paths::base_name(mount.target.as_deref().unwrap_or_default())).to_owned();
+        let id =
+            named.unwrap_or_else(|| paths::base_name(mount.target.as_deref().unwrap_or_default())).to_owned();
         let target = match (&mount.target, &mount.env) {
             (Some(target), _) => self.absolute(target),
             (None, Some(_)) => String::new(),
@@ -176,7 +186,10 @@ impl StageBuilder<'_, '_> {
         mounts.agents += 1;
         self.state.captured.add_agent(&id, mount.required, given.command.node.start_line);
         let (uid, gid) = given.owner();
-        (target, RunMountKind::Ssh { id, required: mount.required, mode: mount.mode.unwrap_or(0o600), uid, gid })
+        (
+            target,
+            RunMountKind::Ssh { id, required: mount.required, mode: mount.mode.unwrap_or(0o600), uid, gid },
+        )
     }
 }
 

@@ -99,7 +99,11 @@ impl StageBuilder<'_, '_> {
         Ok(asked)
     }
 
-    fn security(&self, command: &Command<'_>, word: Option<&Spanned<String>>) -> Result<SecurityMode, Problem> {
+    fn security(
+        &self,
+        command: &Command<'_>,
+        word: Option<&Spanned<String>>,
+    ) -> Result<SecurityMode, Problem> {
         if word.is_none_or(|word| word.value != "insecure") {
             return Ok(SecurityMode::Sandbox);
         }
@@ -119,7 +123,9 @@ impl StageBuilder<'_, '_> {
         }
         let span = command.place(word.map_or(command.node.span, |word| word.span));
         let message = format!("entitlement `{entitlement}` is not granted, and `RUN {flag}` needs it");
-        Err(Box::new(problem("entitlement", span, message).with_help(format!("build with `--allow {entitlement}`"))))
+        Err(Box::new(
+            problem("entitlement", span, message).with_help(format!("build with `--allow {entitlement}`")),
+        ))
     }
 
     fn run_title(&mut self, command: &Command<'_>, invocation: &Invocation, mounts: &Mounts) -> String {
@@ -176,6 +182,7 @@ fn reassembled(text: &str, heredocs: &[Heredoc]) -> String {
 
 fn refuse_devices(command: &Command<'_>, devices: &[Spanned<String>]) -> Result<(), Problem> {
     let Some(device) = devices.first() else { return Ok(()) };
-    let message = format!("`RUN --device={}` is not supported: steps get no devices of the host", device.value);
+    let message =
+        format!("`RUN --device={}` is not supported: steps get no devices of the host", device.value);
     Err(problem("unsupported-device", command.place(device.span), message))
 }

@@ -8,13 +8,17 @@ use crate::plan::report::{Problem, problem};
 use crate::plan::stages::Command;
 
 const SIGNALS: [&str; 36] = [
-    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
-    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE",
+    "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
+    "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
 ];
 
 impl StageBuilder<'_, '_> {
-    pub(super) fn stopsignal(&mut self, command: &Command<'_>, word: &Spanned<String>) -> Result<(), Problem> {
+    pub(super) fn stopsignal(
+        &mut self,
+        command: &Command<'_>,
+        word: &Spanned<String>,
+    ) -> Result<(), Problem> {
         let signal = self.expand(command, word)?;
         if !is_signal(&signal) {
             return Err(unknown(&signal, command, word));
@@ -57,7 +61,8 @@ mod tests {
 
     #[test]
     fn signals_are_names_or_numbers() {
-        for good in ["SIGTERM", "term", "sigkill", "9", "-1", "64", "RTMIN", "SIGRTMIN+15", "RTMAX-14", "+3"] {
+        for good in ["SIGTERM", "term", "sigkill", "9", "-1", "64", "RTMIN", "SIGRTMIN+15", "RTMAX-14", "+3"]
+        {
             assert!(is_signal(good), "{good}");
         }
         for bad in ["", "0", "TREM", "SIG", "RTMIN+0", "RTMIN+16", "RTMAX-15", "RTMAX-", "SIGSIGTERM", "9x"] {

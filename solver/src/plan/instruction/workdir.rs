@@ -1,5 +1,6 @@
 //! WORKDIR.
 
+use mica_parser::lint::workdir_relative_path;
 use mica_parser::syntax::Spanned;
 use mica_parser::words::expand;
 
@@ -13,8 +14,9 @@ use crate::plan::title::with_capitals;
 impl StageBuilder<'_, '_> {
     pub(super) fn workdir(&mut self, command: &Command<'_>, word: &Spanned<String>) -> Result<(), Problem> {
         let written = self.expand(command, word)?;
-        if !self.state.workdir_set && !written.starts_with('/') {
-            self.report.for_node(&command.node).workdir_relative_path(command.place(word.span), &written);
+        if !self.state.workdir_set {
+            let span = command.place(word.span);
+            self.report.for_node(&command.node).add(workdir_relative_path(&written, span));
         }
         self.state.workdir_set = true;
         let path = paths::resolve(&self.state.image.config.working_dir, &written);
