@@ -23,7 +23,9 @@ impl RootDir {
     pub fn list(&self, path: &[u8]) -> io::Result<Vec<DirEntry>> {
         let fd = self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&fd)? {
+        // Not `read_from`, which opens the directory again and so asks for more than permission to read it.
+        let mut dir = Dir::new(fd)?;
+        while let Some(entry) = dir.read() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
@@ -31,7 +33,7 @@ impl RootDir {
             }
             let kind = match entry.file_type() {
                 FileType::Unknown => {
-                    let stat = fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    let stat = fs::statat(dir.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?;
                     FileType::from_raw_mode(stat.st_mode)
                 }
                 known => known,
