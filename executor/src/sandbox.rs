@@ -216,14 +216,19 @@ impl Streams {
                 let kind = StdioKind::Captured;
                 Streams { child: [null, out, err], stdout: Some(stdout), stderr: Some(stderr), kind }
             }
-            Stdio::Passed { stdin, stdout, stderr } => {
-                Streams { child: [stdin, stdout, stderr], stdout: None, stderr: None, kind: StdioKind::Passed }
-            }
+            Stdio::Passed { stdin, stdout, stderr } => Streams {
+                child: [stdin, stdout, stderr],
+                stdout: None,
+                stderr: None,
+                kind: StdioKind::Passed,
+            },
             Stdio::Terminal(terminal) => {
-                let copy = || terminal.try_clone().map_err(|error| SandboxError::Prepare {
-                    action: "share the terminal",
-                    source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-                });
+                let copy = || {
+                    terminal.try_clone().map_err(|error| SandboxError::Prepare {
+                        action: "share the terminal",
+                        source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+                    })
+                };
                 let child = [copy()?, copy()?, copy()?];
                 Streams { child, stdout: None, stderr: None, kind: StdioKind::Terminal }
             }
@@ -277,7 +282,9 @@ fn execute_error(failure: Failure, spec: &RunSpec) -> SandboxError {
     let reason = match errno {
         _ if !failure.detail.is_empty() => failure.detail,
         Errno::NOENT if !program.contains('/') => "not found in PATH".to_owned(),
-        Errno::NOEXEC => "not in a format this machine can execute (another architecture, or no `#!` line)".to_owned(),
+        Errno::NOEXEC => {
+            "not in a format this machine can execute (another architecture, or no `#!` line)".to_owned()
+        }
         errno => describe(errno),
     };
     SandboxError::Execute { program, reason, code }
@@ -307,6 +314,9 @@ mod tests {
         let text = |errno| execute_error(failure(errno), &spec).to_string();
         assert_eq!(text(Errno::NOENT), "cannot execute `nope`: not found in PATH");
         assert_eq!(text(Errno::ACCESS), "cannot execute `nope`: permission denied");
-        assert!(matches!(execute_error(failure(Errno::ACCESS), &spec), SandboxError::Execute { code: 126, .. }));
+        assert!(matches!(
+            execute_error(failure(Errno::ACCESS), &spec),
+            SandboxError::Execute { code: 126, .. }
+        ));
     }
 }

@@ -103,7 +103,8 @@ fn serve(program: &OwnedFd, inbox: &Receiver<(Job, SyncSender<Started>)>) {
     let argument = std::ffi::CString::new(wire::INIT_ARGUMENT).expect("the argument holds no zero byte");
     for (job, answer) in inbox {
         let descriptors: Vec<BorrowedFd<'_>> = job.descriptors.iter().map(AsFd::as_fd).collect();
-        let child = Child { program: program.as_fd(), argv: &[c"mica", &argument], descriptors: &descriptors };
+        let child =
+            Child { program: program.as_fd(), argv: &[c"mica", &argument], descriptors: &descriptors };
         // Who asked may have gone; the step then ends by its pidfd being dropped unanswered.
         let _ = answer.send(sys::spawn(&child, job.namespaces));
     }

@@ -52,7 +52,8 @@ pub(crate) fn resolve(written: &str, passwd: &[u8], group: &[u8]) -> Result<Acco
     }
     let mut groups = vec![gid];
     groups.extend(further.into_iter().filter(|other| *other != gid));
-    let home = found.map(|entry| entry.home).filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned());
+    let home =
+        found.map(|entry| entry.home).filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned());
     Ok(Account { uid, gid, groups, home })
 }
 
@@ -83,7 +84,8 @@ fn group_entries(group: &[u8]) -> impl Iterator<Item = (String, u32, Vec<String>
     group.split(|byte| *byte == b'\n').filter_map(|line| {
         let fields = fields(line);
         let [name, _, gid, ..] = fields.as_slice() else { return None };
-        let members = fields.get(3).map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default();
+        let members =
+            fields.get(3).map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default();
         Some((name.clone(), gid.parse().ok()?, members))
     })
 }
@@ -118,7 +120,8 @@ fn number(text: &str) -> Result<Option<u32>, UnknownAccount> {
 mod tests {
     use super::*;
 
-    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n\napp:x:1000:1001::/home/app:/bin/sh\nodd\nsvc:x:33:33::";
+    const PASSWD: &[u8] =
+        b"root:x:0:0:root:/root:/bin/sh\n\napp:x:1000:1001::/home/app:/bin/sh\nodd\nsvc:x:33:33::";
     const GROUP: &[u8] = b"root:x:0:\nwheel:x:10:root,app\nextra:x:50:app\napp:x:1001:app\n";
 
     fn check(written: &str, uid: u32, groups: &[u32], home: &str) {

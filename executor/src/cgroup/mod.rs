@@ -62,7 +62,11 @@ impl Group {
         if resources.is_empty() && parent.is_none() {
             return Ok(Group::default());
         }
-        if is_unified(Path::new(ROOT)) { unified::create(resources, parent) } else { v1::create(resources, parent) }
+        if is_unified() {
+            unified::create(resources, parent)
+        } else {
+            v1::create(resources, parent)
+        }
     }
 
     /// Returns the files through which a process joins.
@@ -92,8 +96,9 @@ fn remove(directory: &Path) {
     tracing::warn!(directory = %directory.display(), "cannot remove a control group");
 }
 
-fn is_unified(path: &Path) -> bool {
-    statfs(path).is_ok_and(|fs| i64::from(fs.f_type) == CGROUP2_MAGIC)
+/// Returns whether the host uses the unified hierarchy.
+pub(crate) fn is_unified() -> bool {
+    statfs(ROOT).is_ok_and(|fs| fs.f_type == CGROUP2_MAGIC)
 }
 
 fn unique_name() -> String {

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CgroupError, Group, ROOT, Setting, apply, checked_parent, controllers, unavailable, unique_name};
+use super::{
+    CgroupError, Group, ROOT, Setting, apply, checked_parent, controllers, unavailable, unique_name,
+};
 use crate::spec::Resources;
 
 pub(super) fn create(resources: &Resources, parent: Option<&str>) -> Result<Group, CgroupError> {
@@ -42,12 +44,15 @@ fn make_above_own(wanted: &[&str]) -> Result<PathBuf, String> {
 fn make_in(parent: &Path, wanted: &[&str]) -> Result<PathBuf, String> {
     let available = std::fs::read_to_string(parent.join("cgroup.controllers"))
         .map_err(|error| format!("cannot read the controllers of `{}`: {error}", parent.display()))?;
-    if let Some(missing) = wanted.iter().find(|name| !available.split_whitespace().any(|known| known == **name)) {
+    if let Some(missing) =
+        wanted.iter().find(|name| !available.split_whitespace().any(|known| known == **name))
+    {
         return Err(format!("`{}` has no controller `{missing}` to hand on", parent.display()));
     }
     enable(parent, wanted)?;
     let directory = parent.join(unique_name());
-    std::fs::create_dir(&directory).map_err(|error| format!("cannot make `{}`: {error}", directory.display()))?;
+    std::fs::create_dir(&directory)
+        .map_err(|error| format!("cannot make `{}`: {error}", directory.display()))?;
     Ok(directory)
 }
 
@@ -85,7 +90,10 @@ fn settings(resources: &Resources) -> Vec<Setting> {
         add("cpu", "cpu.weight", weight(shares).to_string());
     }
     if resources.cpu_quota.is_some() || resources.cpu_period.is_some() {
-        let quota = resources.cpu_quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
+        let quota = resources
+            .cpu_quota
+            .filter(|quota| *quota > 0)
+            .map_or("max".to_owned(), |quota| quota.to_string());
         add("cpu", "cpu.max", format!("{quota} {}", resources.cpu_period.unwrap_or(100_000)));
     }
     if let Some(cpus) = &resources.cpuset_cpus {

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CgroupError, Group, ROOT, Setting, apply, checked_parent, controllers, unavailable, unique_name};
+use super::{
+    CgroupError, Group, ROOT, Setting, apply, checked_parent, controllers, unavailable, unique_name,
+};
 use crate::spec::Resources;
 
 pub(super) fn create(resources: &Resources, parent: Option<&str>) -> Result<Group, CgroupError> {
@@ -18,7 +20,8 @@ pub(super) fn create(resources: &Resources, parent: Option<&str>) -> Result<Grou
     for controller in wanted {
         let hierarchy = Path::new(ROOT).join(controller);
         if !hierarchy.join("cgroup.procs").exists() {
-            let reason = format!("the control groups of `{controller}` are not mounted at `{}`", hierarchy.display());
+            let reason =
+                format!("the control groups of `{controller}` are not mounted at `{}`", hierarchy.display());
             return Err(unavailable(&settings, reason));
         }
         let above = match parent {
@@ -31,7 +34,10 @@ pub(super) fn create(resources: &Resources, parent: Option<&str>) -> Result<Grou
             inherit_cpuset(&above, &directory).map_err(|reason| unavailable(&settings, reason))?;
         }
         let of_controller = |setting: &&Setting| setting.controller == controller;
-        settings.iter().filter(of_controller).try_for_each(|one| apply(&directory, std::slice::from_ref(one)))?;
+        settings
+            .iter()
+            .filter(of_controller)
+            .try_for_each(|one| apply(&directory, std::slice::from_ref(one)))?;
     }
     Ok(group)
 }
@@ -94,7 +100,8 @@ mod tests {
     fn limits_become_the_files_of_their_controllers() {
         let resources = Resources { memory: Some(5), cpu_quota: Some(-1), ..Resources::default() };
         let settings = settings(&resources);
-        let lines: Vec<_> = settings.iter().map(|one| (one.controller, one.file, one.value.as_str())).collect();
+        let lines: Vec<_> =
+            settings.iter().map(|one| (one.controller, one.file, one.value.as_str())).collect();
         assert_eq!(lines, [("memory", "memory.limit_in_bytes", "5"), ("cpu", "cpu.cfs_quota_us", "-1")]);
     }
 }

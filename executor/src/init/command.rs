@@ -87,7 +87,9 @@ fn candidates(program: &str, path: &str) -> Vec<String> {
     if program.contains('/') {
         return vec![program.to_owned()];
     }
-    let inside = |directory: &str| if directory.is_empty() { format!("./{program}") } else { format!("{directory}/{program}") };
+    let inside = |directory: &str| {
+        if directory.is_empty() { format!("./{program}") } else { format!("{directory}/{program}") }
+    };
     path.split(':').map(inside).collect()
 }
 

@@ -208,16 +208,29 @@ mod tests {
     #[test]
     fn privileges_go_in_the_order_that_needs_them() {
         let filters = [vec![]];
-        let root = ["filter", "bounding", "groups 2", "gid 0", "uid 0", "ambient", "capabilities a80425fb", "pdeathsig"];
+        let root = [
+            "filter",
+            "bounding",
+            "groups 2",
+            "gid 0",
+            "uid 0",
+            "ambient",
+            "capabilities a80425fb",
+            "pdeathsig",
+        ];
         assert_eq!(calls(&confinement(0, &filters)), root);
-        let user = ["filter", "bounding", "groups 2", "gid 33", "uid 33", "ambient", "capabilities 0", "pdeathsig"];
+        let user =
+            ["filter", "bounding", "groups 2", "gid 33", "uid 33", "ambient", "capabilities 0", "pdeathsig"];
         assert_eq!(calls(&confinement(33, &filters)), user);
     }
 
     #[test]
     fn with_a_single_id_nobody_is_become() {
         let wanted = Confinement { only_root: true, no_new_privileges: true, ..confinement(33, &[]) };
-        assert_eq!(calls(&wanted), ["no_new_privs", "bounding", "ambient", "capabilities a80425fb", "pdeathsig"]);
+        assert_eq!(
+            calls(&wanted),
+            ["no_new_privs", "bounding", "ambient", "capabilities a80425fb", "pdeathsig"]
+        );
     }
 
     #[test]

@@ -25,7 +25,8 @@ const SHM_SIZE: u64 = 64 << 20;
 const TTY_GROUP: &str = "5";
 
 pub(super) fn mount_dev(setup: &mut Setup) -> Result<(), Failed> {
-    let dev = trees::make("tmpfs", &[("mode", "0755"), ("size", "64m")], NO_SUID).attempt(|| "make `/dev`".into())?;
+    let dev = trees::make("tmpfs", &[("mode", "0755"), ("size", "64m")], NO_SUID)
+        .attempt(|| "make `/dev`".into())?;
     let target = setup.mount_point("/dev", Stub::Directory)?;
     trees::attach(&dev, target).attempt(|| "mount `/dev`".into())?;
     DEVICES.iter().try_for_each(|name| add_device(&dev, name))?;
@@ -50,13 +51,15 @@ pub(super) fn mount_dev(setup: &mut Setup) -> Result<(), Failed> {
 
 /// Shows a device of the host: making one is refused in a user namespace.
 fn add_device(dev: &OwnedFd, name: &str) -> Result<(), Failed> {
-    let device = trees::clone(CWD, &format!("/dev/{name}")).attempt(|| format!("clone the host's `/dev/{name}`"))?;
+    let device =
+        trees::clone(CWD, &format!("/dev/{name}")).attempt(|| format!("clone the host's `/dev/{name}`"))?;
     add_file_mount(dev, name, &device)
 }
 
 fn add_file_mount(dev: &OwnedFd, name: &str, tree: &OwnedFd) -> Result<(), Failed> {
     let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let target = openat(dev, name, new, Mode::from_raw_mode(0o666)).attempt(|| format!("make `/dev/{name}`"))?;
+    let target =
+        openat(dev, name, new, Mode::from_raw_mode(0o666)).attempt(|| format!("make `/dev/{name}`"))?;
     trees::attach(tree, target).attempt(|| format!("mount `/dev/{name}`"))
 }
 
@@ -77,7 +80,8 @@ fn make_devpts(ids: IdMode) -> Result<OwnedFd, Errno> {
 
 /// Lets programs find the terminal they run on, which belongs to the host's devpts.
 fn add_console(dev: &OwnedFd) -> Result<(), Failed> {
-    let name = rustix::termios::ttyname(std::io::stdin(), Vec::new()).attempt(|| "name the terminal".into())?;
+    let name =
+        rustix::termios::ttyname(std::io::stdin(), Vec::new()).attempt(|| "name the terminal".into())?;
     let terminal = trees::clone(CWD, &name.to_string_lossy()).attempt(|| "clone the terminal".into())?;
     add_file_mount(dev, "console", &terminal)
 }

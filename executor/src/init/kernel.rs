@@ -2,13 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{CWD, FileType, statfs};
+use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 
 use super::failure::{Attempt, Failed};
 use super::place::{self, Stub};
 use super::setup::Setup;
 use super::trees::{self, NO_DEVICES, NO_EXECUTION, NO_SUID, READ_ONLY};
+use crate::cgroup;
 use crate::spec::SecurityMode;
 
 const MASKED_IN_PROC: &[&str] = &[
@@ -26,7 +27,6 @@ const MASKED_IN_PROC: &[&str] = &[
 const MASKED_IN_SYS: &[&str] = &["firmware", "devices/virtual/powercap"];
 const READ_ONLY_IN_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 const KERNEL_FILES: u64 = NO_SUID | NO_DEVICES | NO_EXECUTION;
-const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
 pub(super) fn mount_proc(setup: &mut Setup) -> Result<(), Failed> {
     let proc = match trees::make("proc", &[], KERNEL_FILES) {
@@ -49,7 +49,8 @@ pub(super) fn mount_sys(setup: &mut Setup) -> Result<(), Failed> {
     let sys = match trees::make("sysfs", &[], KERNEL_FILES | access) {
         // A user namespace may only mount the /sys of a network namespace it owns.
         Err(Errno::PERM) => {
-            let host = trees::clone_with_submounts(CWD, "/sys").attempt(|| "clone the host's `/sys`".into())?;
+            let host =
+                trees::clone_with_submounts(CWD, "/sys").attempt(|| "clone the host's `/sys`".into())?;
             trees::restrict(&host, KERNEL_FILES | READ_ONLY).attempt(|| "restrict `/sys`".into())?;
             host
         }
@@ -64,12 +65,12 @@ pub(super) fn mount_sys(setup: &mut Setup) -> Result<(), Failed> {
 
 /// Shows the step its own control group, where the host uses the unified hierarchy.
 fn mount_cgroups(sys: &OwnedFd, access: u64) -> Result<(), Failed> {
-    let unified = statfs("/sys/fs/cgroup").is_ok_and(|fs| i64::from(fs.f_type) == CGROUP2_MAGIC);
-    if !unified {
+    if !cgroup::is_unified() {
         return Ok(());
     }
     let Ok(target) = place::find(sys, "fs/cgroup") else { return Ok(()) };
-    let tree = trees::make("cgroup2", &[], KERNEL_FILES | access).attempt(|| "make `/sys/fs/cgroup`".into())?;
+    let tree =
+        trees::make("cgroup2", &[], KERNEL_FILES | access).attempt(|| "make `/sys/fs/cgroup`".into())?;
     trees::attach(tree, target).attempt(|| "mount `/sys/fs/cgroup`".into())
 }
 

@@ -79,7 +79,8 @@ pub fn init_stage_if_asked() {
 }
 
 fn run() -> ! {
-    let (Some(orders), Some(report)) = (sys::inherited(wire::ORDERS_FD), sys::inherited(wire::REPORT_FD)) else {
+    let (Some(orders), Some(report)) = (sys::inherited(wire::ORDERS_FD), sys::inherited(wire::REPORT_FD))
+    else {
         // Someone typed the argument by hand: there is nobody to tell.
         sys::exit_now(125);
     };
@@ -95,9 +96,9 @@ fn run() -> ! {
 fn read_orders(fd: OwnedFd) -> Result<Orders, Failed> {
     let mut file = File::from(fd);
     let mut text = Vec::new();
-    file.rewind().and_then(|()| std::io::Read::read_to_end(&mut file, &mut text)).map_err(|error| {
-        Failed::new("read the orders", error)
-    })?;
+    file.rewind()
+        .and_then(|()| std::io::Read::read_to_end(&mut file, &mut text))
+        .map_err(|error| Failed::new("read the orders", error))?;
     serde_json::from_slice(&text).map_err(|error| Failed::because("read the orders", error.to_string()))
 }
 

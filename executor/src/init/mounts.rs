@@ -86,7 +86,9 @@ impl Content {
 fn host_path<'a>(orders: &'a Orders, id: &SourceId) -> Result<&'a std::path::Path, Failed> {
     match orders.sources.get(id) {
         Some(WireSource::Path(path)) => Ok(path.as_path()),
-        Some(WireSource::Content(_)) => Err(Failed::because(format!("open the source `{}`", id.0), "it is no path")),
+        Some(WireSource::Content(_)) => {
+            Err(Failed::because(format!("open the source `{}`", id.0), "it is no path"))
+        }
         None => Err(Failed::because(format!("open the source `{}`", id.0), "nothing was given for it")),
     }
 }
@@ -125,16 +127,23 @@ fn overlay(
     writes: Writes,
     number: usize,
 ) -> Result<OwnedFd, Failed> {
-    let layers =
-        lowers.iter().map(|id| open_directory(host_path(orders, id)?)).collect::<Result<Vec<OwnedFd>, Failed>>()?;
+    let layers = lowers
+        .iter()
+        .map(|id| open_directory(host_path(orders, id)?))
+        .collect::<Result<Vec<OwnedFd>, Failed>>()?;
     let base = orders.scratch.as_path().join(number.to_string());
     let make = |name: &str| {
         let path = base.join(name);
-        DirBuilder::new().recursive(true).mode(0o755).create(&path).attempt(|| format!("make `{}`", path.display()))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&path)
+            .attempt(|| format!("make `{}`", path.display()))?;
         Ok(path)
     };
     // An overlay without an upper directory needs two lower ones: an empty one never hurts.
-    let (upper, work, at) = (open_directory(&make("upper")?)?, open_directory(&make("work")?)?, make("tree")?);
+    let (upper, work, at) =
+        (open_directory(&make("upper")?)?, open_directory(&make("work")?)?, make("tree")?);
     let overlay = Overlay {
         lowers: &layers,
         writes: Some(Writable { upper: &upper, work: &work }),
@@ -143,7 +152,8 @@ fn overlay(
     let root = overlay.mount_at(&at)?;
     let inside = below(root, subpath, &mount.target)?;
     // Only attached trees can be cloned by all kernels; the place in between is in our own mount namespace.
-    let tree = trees::clone_with_submounts(&inside, "").attempt(|| format!("clone the source of `{}`", mount.target))?;
+    let tree = trees::clone_with_submounts(&inside, "")
+        .attempt(|| format!("clone the source of `{}`", mount.target))?;
     unmount(&at, UnmountFlags::DETACH).attempt(|| format!("unmount `{}`", at.display()))?;
     if writes == Writes::Refused {
         trees::restrict(&tree, READ_ONLY).attempt(|| format!("write-protect `{}`", mount.target))?;
@@ -173,12 +183,14 @@ fn verify_kind(target: &OwnedFd, source: &Opened) -> Result<(), Failed> {
     let kind = place::file_type(target).attempt(|| format!("look at `{}`", source.target))?;
     match (source.stub, kind == FileType::Directory) {
         (Stub::Directory, true) | (Stub::File, false) => Ok(()),
-        (Stub::Directory, false) => {
-            Err(Failed::because(format!("mount a directory at `{}`", source.target), "the image has a file there"))
-        }
-        (Stub::File, true) => {
-            Err(Failed::because(format!("mount a file at `{}`", source.target), "the image has a directory there"))
-        }
+        (Stub::Directory, false) => Err(Failed::because(
+            format!("mount a directory at `{}`", source.target),
+            "the image has a file there",
+        )),
+        (Stub::File, true) => Err(Failed::because(
+            format!("mount a file at `{}`", source.target),
+            "the image has a directory there",
+        )),
     }
 }
 

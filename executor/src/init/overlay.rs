@@ -9,8 +9,8 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, mount, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount,
 };
 
 use super::failure::{Attempt, Failed};
@@ -57,7 +57,8 @@ impl Overlay<'_> {
             fsconfig_create(context)?;
             fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         };
-        let tree = build().map_err(|error| Failed::new("mount the overlay", error).with_detail(log(context)))?;
+        let tree =
+            build().map_err(|error| Failed::new("mount the overlay", error).with_detail(log(context)))?;
         move_mount(&tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .attempt(|| format!("attach the overlay at `{}`", at.display()))?;
         Ok(tree)

@@ -12,8 +12,8 @@ use super::command::Command;
 use super::failure::{Attempt, Failed};
 use super::mounts::Opened;
 use super::place::{self, Stub};
-use super::user::Identity;
 use super::tell;
+use super::user::Identity;
 use crate::spec::NetworkMode;
 use crate::sys;
 use crate::ulimit;
@@ -36,7 +36,8 @@ pub(super) struct Setup<'a> {
 
 impl<'a> Setup<'a> {
     pub(super) fn new(orders: Orders, report: &'a mut File) -> Result<Setup<'a>, Failed> {
-        rustix::io::fcntl_setfd(&*report, rustix::io::FdFlags::CLOEXEC).attempt(|| "keep the report pipe".into())?;
+        rustix::io::fcntl_setfd(&*report, rustix::io::FdFlags::CLOEXEC)
+            .attempt(|| "keep the report pipe".into())?;
         let waits = orders.spec.network == NetworkMode::Private;
         Ok(Setup {
             network: if waits { sys::inherited(wire::NETWORK_FD) } else { None },
@@ -147,7 +148,8 @@ pub(super) fn set_limits(setup: &mut Setup) -> Result<(), Failed> {
     for limit in &setup.orders.spec.ulimits {
         let resource = ulimit::resource(&limit.name)
             .ok_or_else(|| Failed::because("set a limit", format!("`{}` is no known limit", limit.name)))?;
-        sys::set_limit(resource, limit.soft, limit.hard).attempt(|| format!("set the limit `{}`", limit.name))?;
+        sys::set_limit(resource, limit.soft, limit.hard)
+            .attempt(|| format!("set the limit `{}`", limit.name))?;
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(())

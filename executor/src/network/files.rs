@@ -20,8 +20,11 @@ pub(crate) fn resolv_conf(network: NetworkMode, host: &[u8]) -> Vec<u8> {
 
 fn through_helper(host: &str) -> String {
     let mut lines = vec![format!("nameserver {NAME_SERVER}")];
-    lines.extend(host.lines().filter(|line| usable_name_server(line)).map(str::to_owned).take(MAX_NAME_SERVERS - 1));
-    let settings = |line: &&str| matches!(line.split_whitespace().next(), Some("search" | "domain" | "options"));
+    lines.extend(
+        host.lines().filter(|line| usable_name_server(line)).map(str::to_owned).take(MAX_NAME_SERVERS - 1),
+    );
+    let settings =
+        |line: &&str| matches!(line.split_whitespace().next(), Some("search" | "domain" | "options"));
     lines.extend(host.lines().filter(settings).map(str::to_owned));
     lines.push(String::new());
     lines.join("\n")
@@ -31,9 +34,10 @@ fn through_helper(host: &str) -> String {
 fn usable_name_server(line: &str) -> bool {
     let mut words = line.split_whitespace();
     words.next() == Some("nameserver")
-        && words.next().and_then(|address| address.parse::<IpAddr>().ok()).is_some_and(|address| {
-            !address.is_loopback() && !address.is_unspecified()
-        })
+        && words
+            .next()
+            .and_then(|address| address.parse::<IpAddr>().ok())
+            .is_some_and(|address| !address.is_loopback() && !address.is_unspecified())
 }
 
 /// Returns the step's hosts file.
@@ -58,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_private_network_asks_the_helper_and_never_the_hosts_loopback() {
-        let expect = "nameserver 10.0.2.3\nnameserver 9.9.9.9\nnameserver 2001:db8::1\noptions edns0\nsearch lan\n";
+        let expect =
+            "nameserver 10.0.2.3\nnameserver 9.9.9.9\nnameserver 2001:db8::1\noptions edns0\nsearch lan\n";
         assert_eq!(text(NetworkMode::Private), expect);
     }
 

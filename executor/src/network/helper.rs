@@ -44,13 +44,35 @@ impl Kind {
         let words: &[&str] = match self {
             // No port of either side is shown to the other, and the host's loopback is not mapped to the gateway.
             Kind::Pasta => &[
-                "pasta", "--config-net", "--foreground", "--quiet", "-t", "none", "-u", "none", "-T", "none", "-U",
-                "none", "--no-map-gw", "--dns-forward", NAME_SERVER, &pid,
+                "pasta",
+                "--config-net",
+                "--foreground",
+                "--quiet",
+                "-t",
+                "none",
+                "-u",
+                "none",
+                "-T",
+                "none",
+                "-U",
+                "none",
+                "--no-map-gw",
+                "--dns-forward",
+                NAME_SERVER,
+                &pid,
             ],
             // Ready is told on standard output; the end of standard input ends it, however we end.
             Kind::Slirp4netns => &[
-                "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox",
-                "--enable-seccomp", "--ready-fd=1", "--exit-fd=0", &pid, "tap0",
+                "slirp4netns",
+                "--configure",
+                "--mtu=65520",
+                "--disable-host-loopback",
+                "--enable-sandbox",
+                "--enable-seccomp",
+                "--ready-fd=1",
+                "--exit-fd=0",
+                &pid,
+                "tap0",
             ],
         };
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -98,18 +120,33 @@ enum State {
 }
 
 /// slirp4netns says when it is ready.
-fn wait_for_word(helper: &Helper, ready: &OwnedFd, cancel: &Cancel) -> Result<State, Errno> {
+fn wait_for_word(helper: &Helper, ready_fd: &OwnedFd, cancel: &Cancel) -> Result<State, Errno> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let ready = PollFd::new(ready, PollFlags::IN);
+        let ready = PollFd::new(ready_fd, PollFlags::IN);
         let fds = [ready, ended(helper), polite(cancel), forced(cancel)];
-        if let Some(state) = wait(fds, deadline.saturating_duration_since(Instant::now()))? {
-            return Ok(state);
-        }
-        if Instant::now() >= deadline {
-            return Ok(State::TimedOut);
+        match wait(fds, deadline.saturating_duration_since(Instant::now()))? {
+            Some(State::Ready) => {
+                if let Some(state) = read_word(ready_fd)? {
+                    return Ok(state);
+                }
+            }
+            Some(state) => return Ok(state),
+            None if Instant::now() >= deadline => return Ok(State::TimedOut),
+            None => {}
         }
     }
+}
+
+/// The word is `1`. Warnings may come before it, at moments that depend on when the C library writes them out.
+fn read_word(ready: &OwnedFd) -> Result<Option<State>, Errno> {
+    let mut words = [0; 512];
+    let length = rustix::io::read(ready, &mut words)?;
+    Ok(match words[..length] {
+        [] => Some(State::Ended),
+        [.., b'1'] => Some(State::Ready),
+        _ => None,
+    })
 }
 
 /// pasta does not say when it is ready; the last thing it configures is the route out.

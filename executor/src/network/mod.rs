@@ -10,6 +10,8 @@ mod helper;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use rustix::process::Pid;
 use thiserror::Error;
 
@@ -29,6 +31,9 @@ pub(crate) struct Network {
 /// Why a step has no network.
 #[derive(Debug, Error)]
 pub enum NetworkError {
+    /// No helper could work here.
+    #[error("no network for the step: {0}; or use the host's network with `--network=host`")]
+    NoTun(String),
     /// No helper works here.
     #[error(
         "no network for the step: {reasons}; install the package `passt` or `slirp4netns`, \
@@ -57,10 +62,7 @@ impl Network {
 
     /// Connects the network namespace of a process and returns when it is configured.
     pub(crate) fn connect(&self, pid: Pid, cancel: &Cancel) -> Result<Connection, NetworkError> {
-        if !std::path::Path::new("/dev/net/tun").exists() {
-            let reasons = "this machine has no /dev/net/tun".to_owned();
-            return Err(NetworkError::NoHelper { reasons });
-        }
+        tun_problem().map_or(Ok(()), |reason| Err(NetworkError::NoTun(reason)))?;
         let mut reasons = Vec::new();
         for kind in [Kind::Pasta, Kind::Slirp4netns] {
             if kind == Kind::Pasta && self.without_pasta.load(Ordering::Relaxed) {
@@ -78,5 +80,15 @@ impl Network {
             }
         }
         Err(NetworkError::NoHelper { reasons: reasons.join("; ") })
+    }
+}
+
+/// Returns what is wrong with the device through which helpers carry packets, and how to mend it.
+pub(crate) fn tun_problem() -> Option<String> {
+    let path = "/dev/net/tun";
+    match access(path, Access::READ_OK | Access::WRITE_OK) {
+        Ok(()) => None,
+        Err(Errno::NOENT) => Some(format!("there is no `{path}`; load it with `modprobe tun`")),
+        Err(error) => Some(format!("`{path}` may not be opened ({error}); allow it with `chmod 666 {path}`")),
     }
 }

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
+    socketpair,
 };
 use thiserror::Error;
 
@@ -98,19 +99,24 @@ impl Outside {
 
     /// Forks the process that stays outside. Only before any thread exists.
     pub(crate) fn fork() -> Result<Outside, Errno> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         match sys::fork_before_threads()? {
             Forked::Child => {
                 drop(ours);
                 server::serve(&theirs);
                 sys::exit_now(0)
             }
-            Forked::Parent(_) => Ok(Outside { control: Some(Arc::new(ours)) }),
+            Forked::Parent => Ok(Outside { control: Some(Arc::new(ours)) }),
         }
     }
 
     /// Runs a program to its end.
-    pub fn run(&self, command: &OutsideCommand, cancel: Option<&Cancel>) -> Result<OutsideOutput, OutsideError> {
+    pub fn run(
+        &self,
+        command: &OutsideCommand,
+        cancel: Option<&Cancel>,
+    ) -> Result<OutsideOutput, OutsideError> {
         let connection = self.connect(&[])?;
         write_frame(&connection, &Request::run(command))?;
         if let Some(cancel) = cancel {
@@ -125,7 +131,11 @@ impl Outside {
     }
 
     /// Starts a program with the given standard streams.
-    pub(crate) fn start(&self, command: &OutsideCommand, streams: [OwnedFd; 3]) -> Result<Helper, OutsideError> {
+    pub(crate) fn start(
+        &self,
+        command: &OutsideCommand,
+        streams: [OwnedFd; 3],
+    ) -> Result<Helper, OutsideError> {
         let connection = self.connect(&streams)?;
         write_frame(&connection, &Request::start(command))?;
         match read_frame(&connection)? {
@@ -136,8 +146,8 @@ impl Outside {
 
     fn connect(&self, streams: &[OwnedFd]) -> Result<OwnedFd, OutsideError> {
         let kind = SocketType::STREAM;
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).map_err(std::io::Error::from)?;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+            .map_err(std::io::Error::from)?;
         match &self.control {
             Some(control) => send_descriptors(control, &theirs, streams)?,
             None => {
@@ -158,7 +168,11 @@ impl Helper {
     }
 }
 
-fn send_descriptors(control: &OwnedFd, connection: &OwnedFd, streams: &[OwnedFd]) -> Result<(), std::io::Error> {
+fn send_descriptors(
+    control: &OwnedFd,
+    connection: &OwnedFd,
+    streams: &[OwnedFd],
+) -> Result<(), std::io::Error> {
     let descriptors: Vec<BorrowedFd<'_>> = [connection].into_iter().chain(streams).map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -231,7 +245,8 @@ mod tests {
     #[test]
     fn dropping_a_helper_ends_it() {
         let (read, write) = rustix::pipe::pipe().unwrap();
-        let null = || OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/null").unwrap());
+        let null =
+            || OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/null").unwrap());
         let helper = Outside::direct().start(&command(&["sleep", "1000"]), [null(), write, null()]).unwrap();
         drop(helper);
         let mut rest = Vec::new();

@@ -97,7 +97,11 @@ fn run(connection: &OwnedFd, request: &Request, stdin: &[u8]) -> std::io::Result
         let stderr = scope.spawn(|| read_all(errors));
         let status = follow(connection, &mut child)?;
         let collect = |thread: std::thread::ScopedJoinHandle<'_, Vec<u8>>| thread.join().unwrap_or_default();
-        Ok(Answer::Ended { code: code(status), stdout: collect(stdout).into(), stderr: collect(stderr).into() })
+        Ok(Answer::Ended {
+            code: code(status),
+            stdout: collect(stdout).into(),
+            stderr: collect(stderr).into(),
+        })
     })
 }
 

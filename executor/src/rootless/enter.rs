@@ -99,8 +99,10 @@ fn privileged_already() -> Option<IdMode> {
 }
 
 fn mode_of_map(map: &str) -> IdMode {
-    let rows: Vec<Vec<u64>> =
-        map.lines().map(|line| line.split_whitespace().filter_map(|field| field.parse().ok()).collect()).collect();
+    let rows: Vec<Vec<u64>> = map
+        .lines()
+        .map(|line| line.split_whitespace().filter_map(|field| field.parse().ok()).collect())
+        .collect();
     if rows.is_empty() || rows == [INITIAL_MAP] {
         return IdMode::Root;
     }
@@ -149,7 +151,8 @@ fn map_ranges(
         let mut argv = vec![program.to_owned(), pid.clone()];
         argv.extend(subids::map_arguments(own, ranges));
         let command = OutsideCommand { argv, ..OutsideCommand::default() };
-        let output = outside.run(&command, None).map_err(|error: OutsideError| EnterError::Map(error.to_string()))?;
+        let output =
+            outside.run(&command, None).map_err(|error: OutsideError| EnterError::Map(error.to_string()))?;
         if output.code != 0 {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(EnterError::Map(format!("{program} failed: {}", said.trim())));
@@ -161,7 +164,8 @@ fn map_ranges(
 fn map_single(uid: u32, gid: u32) -> Result<(), EnterError> {
     let write = |file: &str, content: String| {
         let path = format!("/proc/self/{file}");
-        std::fs::write(&path, content).map_err(|error| EnterError::Map(format!("cannot write `{path}`: {error}")))
+        std::fs::write(&path, content)
+            .map_err(|error| EnterError::Map(format!("cannot write `{path}`: {error}")))
     };
     // Without this an ordinary user could drop a group that denies access.
     write("setgroups", "deny".to_owned())?;
@@ -192,7 +196,8 @@ pub(crate) fn refusal_hint() -> String {
         return "there may be none; allow them with `sysctl user.max_user_namespaces=15000`".to_owned();
     }
     if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        return "ordinary users may not; allow them with `sysctl kernel.unprivileged_userns_clone=1`".to_owned();
+        return "ordinary users may not; allow them with `sysctl kernel.unprivileged_userns_clone=1`"
+            .to_owned();
     }
     "the kernel or a container's system call filter refuses it; \
      inside docker use `--security-opt seccomp=unconfined` or run as root with `--privileged`"

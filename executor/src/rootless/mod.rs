@@ -7,5 +7,3 @@ mod enter;
 mod subids;
 
 pub use enter::{EnterError, Entered, IdMapping, enter_user_namespace};
-pub(crate) use subids::{Range, user_name};
-pub(crate) use enter::granted_ranges;

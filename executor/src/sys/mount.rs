@@ -27,7 +27,12 @@ impl MountAttributes {
 /// Changes the attributes of the mount behind `tree`.
 pub(crate) fn mount_setattr(tree: impl AsFd, attributes: MountAttributes) -> Result<(), Errno> {
     let flags = libc::AT_EMPTY_PATH | if attributes.recursive { libc::AT_RECURSIVE } else { 0 };
-    let attr = libc::mount_attr { attr_set: attributes.set, attr_clr: attributes.clear, propagation: 0, userns_fd: 0 };
+    let attr = libc::mount_attr {
+        attr_set: attributes.set,
+        attr_clr: attributes.clear,
+        propagation: 0,
+        userns_fd: 0,
+    };
     // SAFETY: an empty path with AT_EMPTY_PATH names the descriptor itself; the structure has the size we state.
     check(unsafe {
         libc::syscall(

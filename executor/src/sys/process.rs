@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 
 use super::{check, last_errno};
@@ -72,7 +72,7 @@ pub(crate) enum Forked {
     /// In the new process.
     Child,
     /// In the old one.
-    Parent(Pid),
+    Parent,
 }
 
 /// Forks this process. The caller makes sure that it still has one thread only; more is an error.
@@ -83,7 +83,7 @@ pub(crate) fn fork_before_threads() -> Result<Forked, Errno> {
     // SAFETY: with a single thread no lock can be held by another one, so the child may run ordinary code.
     match check(unsafe { libc::fork() }.into())? {
         0 => Ok(Forked::Child),
-        pid => Ok(Forked::Parent(Pid::from_raw(pid as i32).expect("fork returns a positive number"))),
+        _pid => Ok(Forked::Parent),
     }
 }
 
@@ -105,14 +105,21 @@ pub(crate) fn install_filter(program: &[u64]) -> Result<(), Errno> {
 }
 
 fn decode(word: u64) -> libc::sock_filter {
-    libc::sock_filter { code: (word >> 48) as u16, jt: (word >> 40) as u8, jf: (word >> 32) as u8, k: word as u32 }
+    libc::sock_filter {
+        code: (word >> 48) as u16,
+        jt: (word >> 40) as u8,
+        jf: (word >> 32) as u8,
+        k: word as u32,
+    }
 }
 
 /// Replaces the session keyring by an empty one, so that the keys of whoever started us are out of reach.
 pub(crate) fn join_new_session_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>()) })?;
+    check(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>())
+    })?;
     Ok(())
 }
 
@@ -184,6 +191,6 @@ mod tests {
 
     #[test]
     fn an_impossible_limit_is_reported() {
-        assert_eq!(set_limit(libc::RLIMIT_NOFILE as u32, Some(2), Some(1)), Err(Errno::INVAL));
+        assert_eq!(set_limit(libc::RLIMIT_NOFILE, Some(2), Some(1)), Err(Errno::INVAL));
     }
 }

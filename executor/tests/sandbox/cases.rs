@@ -6,6 +6,7 @@ mod isolation;
 mod lifetime;
 mod mounts;
 mod network;
+mod outside;
 mod programs;
 mod users;
 
@@ -41,6 +42,7 @@ cases! {
         nested_in_any_order, target_of_wrong_kind, missing_source_is_named, many_layers, whiteouts_and_opaque;
     network: none_has_loopback_only, host_shares_the_network, private_reaches_out_and_not_our_loopback,
         extra_hosts_are_known;
+    outside: programs_see_who_started_us;
     lifetime: background_processes_end, cancel_is_polite_first, cancel_ends_what_ignores_it, kill_is_immediate,
         parallel_steps, streams_can_be_passed;
     cgroups: limits_are_applied_or_refused, process_limits;

@@ -18,7 +18,8 @@ fn main() -> ExitCode {
     mica_executor::init_stage_if_asked();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
-    let filters: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
+    let filters: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
     if flag("--list") {
         return ExitCode::SUCCESS;
     }
@@ -28,7 +29,10 @@ fn main() -> ExitCode {
         Err(error) => return skip(&format!("no user namespace: {error}"), flag("--require-sandbox")),
     };
     let mode = entered.mode;
-    eprintln!("\nrunning sandbox cases ({mode:?}{})", entered.why_single.map_or(String::new(), |why| format!(": {why}")));
+    eprintln!(
+        "\nrunning sandbox cases ({mode:?}{})",
+        entered.why_single.map_or(String::new(), |why| format!(": {why}"))
+    );
     let world = match World::new(mode, entered.outside) {
         Ok(world) => world,
         Err(reason) => return skip(&reason, flag("--require-sandbox")),

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mica_executor::{
-    Cancel, ExitStatus, IdMode, Launch, Outside, RunSpec, Sandbox, SandboxError, SandboxOptions, Stdio, Stream,
+    Cancel, ExitStatus, IdMode, Launch, Outside, RunSpec, Sandbox, SandboxError, SandboxOptions, Stdio,
+    Stream,
 };
 
 /// The user the cases are run as a second time.
@@ -156,7 +157,8 @@ fn build_base(base: &Path) -> Result<(), String> {
 fn is_static(path: &str) -> bool {
     // A dynamic program names its loader.
     let loader = b"/ld-linux";
-    std::fs::read(path).is_ok_and(|bytes| !bytes[..bytes.len().min(4096)].windows(loader.len()).any(|part| part == loader))
+    std::fs::read(path)
+        .is_ok_and(|bytes| !bytes[..bytes.len().min(4096)].windows(loader.len()).any(|part| part == loader))
 }
 
 /// Runs this program again as an ordinary user; returns how many runs failed.
@@ -183,7 +185,8 @@ fn ordinary_user() -> Option<(u32, u32)> {
     if let Some(found) = find_user() {
         return Some(found);
     }
-    let made = Command::new("useradd").args(["--create-home", USER]).status().is_ok_and(|status| status.success());
+    let made =
+        Command::new("useradd").args(["--create-home", USER]).status().is_ok_and(|status| status.success());
     if made { find_user() } else { None }
 }
 

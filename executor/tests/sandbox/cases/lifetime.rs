@@ -21,35 +21,44 @@ pub(crate) fn background_processes_end(world: &World) {
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
-fn cancelled_after(world: &World, script: &str, act: impl FnOnce(&Cancel) + Send) -> (String, Duration) {
+/// Runs a script that says `ready`, acts then, and returns what it said further and how long it took to end.
+fn cancelled_when_ready(world: &World, script: &str, act: impl Fn(&Cancel)) -> (String, Duration) {
     let cancel = Cancel::new().unwrap();
-    let started = Instant::now();
-    let ran = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(150));
+    let (mut said, mut asked) = (Vec::new(), None);
+    let mut listen = |_, bytes: &[u8]| {
+        said.extend_from_slice(bytes);
+        if asked.is_none() && said.starts_with(b"ready\n") {
+            asked = Some(Instant::now());
             act(&cancel);
-        });
-        world.run_until(&shell(script), world.launch(), &cancel)
-    });
-    assert!(matches!(ran.result, Err(SandboxError::Cancelled)), "{:?}", ran.result);
-    (ran.stdout, started.elapsed())
+        }
+    };
+    let result = world.sandbox.run(&shell(script), world.launch(), &mut listen, &cancel);
+    assert!(matches!(result, Err(SandboxError::Cancelled)), "{result:?}");
+    let said = String::from_utf8(said).unwrap();
+    (said.strip_prefix("ready\n").unwrap().to_owned(), asked.unwrap().elapsed())
 }
 
+const STUBBORN: &str = "trap ': ' TERM; echo ready; while :; do sleep 0.01; done";
+
 pub(crate) fn cancel_is_polite_first(world: &World) {
-    let (printed, _) = cancelled_after(world, "trap 'echo bye; exit 0' TERM; while :; do sleep 0.01; done", Cancel::cancel);
+    let (printed, _) = cancelled_when_ready(
+        world,
+        "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done",
+        Cancel::cancel,
+    );
     assert_eq!(printed, "bye\n");
 }
 
 pub(crate) fn cancel_ends_what_ignores_it(world: &World) {
     // Without a handler PID 1 never sees the polite signal, so there is nothing to wait for.
-    let (_, took) = cancelled_after(world, "sleep 1000", Cancel::cancel);
+    let (_, took) = cancelled_when_ready(world, "echo ready; sleep 1000", Cancel::cancel);
     assert!(took < Duration::from_secs(1), "{took:?}");
-    let (_, took) = cancelled_after(world, "trap ': ' TERM; while :; do sleep 0.01; done", Cancel::cancel);
+    let (_, took) = cancelled_when_ready(world, STUBBORN, Cancel::cancel);
     assert!(took > Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
 }
 
 pub(crate) fn kill_is_immediate(world: &World) {
-    let (_, took) = cancelled_after(world, "trap ': ' TERM; while :; do sleep 0.01; done", Cancel::kill);
+    let (_, took) = cancelled_when_ready(world, STUBBORN, Cancel::kill);
     assert!(took < Duration::from_secs(1), "{took:?}");
     let cancel = Cancel::new().unwrap();
     cancel.cancel();
@@ -59,8 +68,9 @@ pub(crate) fn kill_is_immediate(world: &World) {
 
 pub(crate) fn parallel_steps(world: &World) {
     std::thread::scope(|scope| {
-        let steps: Vec<_> =
-            (0..8).map(|number| scope.spawn(move || world.sh(&format!("sleep 0.05; echo {number}")))).collect();
+        let steps: Vec<_> = (0..8)
+            .map(|number| scope.spawn(move || world.sh(&format!("sleep 0.05; echo {number}"))))
+            .collect();
         for (number, step) in steps.into_iter().enumerate() {
             assert_eq!(step.join().unwrap(), format!("{number}\n"));
         }
@@ -74,8 +84,11 @@ pub(crate) fn streams_can_be_passed(world: &World) {
     drop(say);
     let mut launch = world.launch();
     let errors = output.try_clone().unwrap();
-    launch.stdio =
-        Stdio::Passed { stdin: OwnedFd::from(input), stdout: OwnedFd::from(output), stderr: OwnedFd::from(errors) };
+    launch.stdio = Stdio::Passed {
+        stdin: OwnedFd::from(input),
+        stdout: OwnedFd::from(output),
+        stderr: OwnedFd::from(errors),
+    };
     let ran = world.run(&shell("cat; echo ' and' >&2"), launch);
     assert_eq!(ran.expect_success(), "");
     let mut heard = String::new();

@@ -42,7 +42,12 @@ pub(crate) fn upper_is_clean_of_mount_points(world: &World) {
         mount("/b", MountKind::Tmpfs { size: None }),
         mount("/dev/pipes/EOF", MountKind::File { content: "x".into(), mode: 0o755 }),
     ];
-    let ran = run(world, launch_with(world, &[("s", &source)]), mounts, "cat /a/new/place/f /a/file; echo x > /b/x");
+    let ran = run(
+        world,
+        launch_with(world, &[("s", &source)]),
+        mounts,
+        "cat /a/new/place/f /a/file; echo x > /b/x",
+    );
     assert_eq!(tree(&ran.upper), Vec::<String>::new());
     assert_eq!(ran.expect_success(), "file\nfile\n");
 }
@@ -89,7 +94,8 @@ pub(crate) fn overlay_refuses_writes(world: &World) {
     let (top, low) = two_layers(world);
     let launch = launch_with(world, &[("top", &top), ("low", &low)]);
     let mounts = vec![mount("/m", overlay(Writes::Refused, "/"))];
-    let ran = run(world, launch, mounts, "cat /m/sub/g /m/sub/only; echo z 2>/dev/null > /m/z || echo refused");
+    let ran =
+        run(world, launch, mounts, "cat /m/sub/g /m/sub/only; echo z 2>/dev/null > /m/z || echo refused");
     assert_eq!(ran.expect_success(), "top\nlow\nrefused\n");
 }
 
@@ -128,8 +134,14 @@ pub(crate) fn socket_is_shown(world: &World) {
 
 pub(crate) fn nested_in_any_order(world: &World) {
     let source = source(world);
-    let mounts = vec![mount("/m/sub/inner", MountKind::Tmpfs { size: None }), mount("/m", bind("s", "", false))];
-    let ran = run(world, launch_with(world, &[("s", &source)]), mounts, "echo i > /m/sub/inner/i; ls /m/sub | tr '\\n' ' '");
+    let mounts =
+        vec![mount("/m/sub/inner", MountKind::Tmpfs { size: None }), mount("/m", bind("s", "", false))];
+    let ran = run(
+        world,
+        launch_with(world, &[("s", &source)]),
+        mounts,
+        "echo i > /m/sub/inner/i; ls /m/sub | tr '\\n' ' '",
+    );
     assert_eq!(ran.expect_success(), "g inner ");
     assert!(!source.join("sub/inner/i").exists());
 }
@@ -138,7 +150,8 @@ pub(crate) fn target_of_wrong_kind(world: &World) {
     let source = source(world);
     let launch = launch_with(world, &[("s", &source)]);
     let error = run(world, launch, vec![mount("/etc/passwd", bind("s", "", true))], "true").expect_error();
-    let expect = "cannot start the step: cannot mount a directory at `/etc/passwd`: the image has a file there";
+    let expect =
+        "cannot start the step: cannot mount a directory at `/etc/passwd`: the image has a file there";
     assert_eq!(error, expect);
 }
 
@@ -162,7 +175,8 @@ pub(crate) fn many_layers(world: &World) {
 }
 
 pub(crate) fn whiteouts_and_opaque(world: &World) {
-    let ran = world.run(&shell("rm -r /home && mkdir /home && rm /etc/group && ln /etc/passwd /etc/p2"), world.launch());
+    let ran = world
+        .run(&shell("rm -r /home && mkdir /home && rm /etc/group && ln /etc/passwd /etc/p2"), world.launch());
     let upper = ran.upper.clone();
     ran.expect_success();
     let whiteout = upper.join("etc/group").symlink_metadata().unwrap();

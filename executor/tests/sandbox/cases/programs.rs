@@ -83,6 +83,10 @@ pub(crate) fn enters_a_working_directory_only_root_may_see(world: &World) {
     std::fs::set_permissions(layer.join("private"), PermissionsExt::from_mode(0o700)).unwrap();
     let mut launch = world.launch();
     launch.lowers.insert(0, layer);
-    let spec = RunSpec { cwd: "/private".into(), user: UserSpec("app".into()), ..RunSpec::new(["/bin/echo", "ran"]) };
+    let spec = RunSpec {
+        cwd: "/private".into(),
+        user: UserSpec("app".into()),
+        ..RunSpec::new(["/bin/echo", "ran"])
+    };
     assert_eq!(world.run(&spec, launch).expect_success(), "ran\n");
 }

@@ -24,7 +24,8 @@ pub(crate) fn runs_as_number(world: &World) {
     if only_root(world) {
         return;
     }
-    let ran = world.run(&as_user("4242:77", "id -u; id -G; grep CapEff /proc/self/status; touch /x"), world.launch());
+    let ran = world
+        .run(&as_user("4242:77", "id -u; id -G; grep CapEff /proc/self/status; touch /x"), world.launch());
     assert!(ran.stdout.starts_with("4242\n77\nCapEff:\t0000000000000000"), "{}", ran.stdout);
     assert!(ran.stderr.contains("Permission denied"), "{}", ran.stderr);
 }
@@ -53,7 +54,8 @@ pub(crate) fn sets_file_capabilities(world: &World) {
     // The value of `cap_net_raw=ep` for a file.
     let layer = world.fresh("layer");
     std::fs::write(layer.join("f"), "x").unwrap();
-    let ran = world.sh_over(layer, "cp /bin/busybox /b && (setcap cap_net_raw+ep /b 2>&1; true)").expect_success();
+    let ran =
+        world.sh_over(layer, "cp /bin/busybox /b && (setcap cap_net_raw+ep /b 2>&1; true)").expect_success();
     assert!(!ran.contains("not permitted"), "{ran}");
 }
 
