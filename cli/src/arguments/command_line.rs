@@ -27,6 +27,7 @@ No daemon and no root are needed. `mica doctor` tells what this machine allows.
 #[derive(Debug, Parser)]
 #[command(
     name = "mica",
+    bin_name = "mica",
     version,
     about = "Build OCI images from Dockerfiles: one binary, no daemon, no root",
     after_help = EXAMPLES,
