@@ -244,9 +244,8 @@ impl Collection<'_> {
     /// Removes the directories of keys without records, and lists of keys that nobody noted for long.
     fn collect_empty_keys(&mut self) -> Result<(), FileError> {
         for (_, directory) in list_sharded(&self.root("records"))? {
-            if numbered(&directory)?.is_empty() && last_use(&directory)?.is_some_and(|used| used < self.start)
-            {
-                self.store.lease()?.discard(&directory)?;
+            if numbered(&directory)?.is_empty() {
+                remove_empty_key(&directory)?;
             }
         }
         for (_, path) in list_sharded(&self.root("recent"))? {
@@ -359,6 +358,17 @@ impl Collection<'_> {
 
     fn images(&self) -> ImageStore {
         self.store.images()
+    }
+}
+
+/// Removes what is remembered about records that are gone, and the directory unless a record came meanwhile.
+fn remove_empty_key(directory: &Path) -> Result<(), FileError> {
+    for (_, path) in list(directory)?.into_iter().filter(|(name, _)| name.starts_with("holds-")) {
+        remove_file(&path)?;
+    }
+    match std::fs::remove_dir(directory) {
+        Err(error) if is_absent(&error) || error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        result => result.at("remove", directory),
     }
 }
 

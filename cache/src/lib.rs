@@ -27,6 +27,9 @@ pub mod layer;
 pub mod mounts;
 pub mod record;
 
+#[cfg(test)]
+mod collect_tests;
+
 pub use blob::{BlobError, BlobStore, Ingest};
 pub use collect::{KeepImages, KeepPolicy, Report};
 pub use context::{ContextTree, Decision, ScanError, ScanOptions};

@@ -14,6 +14,7 @@
 //! │   ├── instances/<diff id>       an imported layer's tars
 //! │   ├── compressed/<codec>        digest of the compressed canonical tar, once computed
 //! │   └── durable                   present once the layer is known to be on the disk
+//! ├── diff-ids/ab/<diff id>         the layer a tar was imported as
 //! ├── merged/<hash of layer ids>/   many lowers in one
 //! ├── records/ab/<key>/             <number>: a record; holds/<tree>: the record whose conditions hold there
 //! ├── recent/ab/<place>             the keys last seen at one place of one file

@@ -59,7 +59,20 @@ impl LayerStore {
         let instance = Instance { diff_id, digest, size, media_type, lower: lower.clone() };
         let path = layer.directory().join("instances").join(diff_id.hex());
         self.shared.write(&path, &seal(&instance))?;
+        self.shared.write(&self.diff_id_path(&diff_id), &seal(&id))?;
         Ok(layer)
+    }
+
+    /// Returns the layer a tar was imported as, and what was below it then, if both are still there.
+    pub fn imported(&self, diff_id: &DiffId) -> Result<Option<(Layer, Tree)>, FileError> {
+        let Some(bytes) = read_optional(&self.diff_id_path(diff_id))? else { return Ok(None) };
+        let Some(id) = unseal::<LayerId>(&bytes) else { return Ok(None) };
+        let Some(layer) = self.get(&id)? else { return Ok(None) };
+        Ok(self.instance(&id, diff_id)?.map(|instance| (layer, instance.lower)))
+    }
+
+    fn diff_id_path(&self, diff_id: &DiffId) -> PathBuf {
+        crate::files::sharded(&self.shared.root.join("diff-ids"), &diff_id.hex())
     }
 
     /// Returns one of an imported layer's tars.

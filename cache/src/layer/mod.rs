@@ -37,3 +37,5 @@ pub(crate) use store::hold;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upper_tests;

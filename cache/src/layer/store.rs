@@ -112,6 +112,12 @@ impl Layer {
         self.shared.write(&self.compressed_path(diff_id, codec), &seal(blob))
     }
 
+    /// Returns the bytes of the files the layer brings itself.
+    #[must_use]
+    pub fn own_bytes(&self) -> u64 {
+        self.meta.own_bytes
+    }
+
     pub(super) fn directory(&self) -> PathBuf {
         layer_directory(&self.shared, &self.id)
     }

@@ -373,7 +373,10 @@ fn is_same_kind(node: &Node, stat: &Stat) -> bool {
 }
 
 fn has_same_attributes(a: &Entry, b: &Entry) -> bool {
-    (a.mode, a.uid, a.gid) == (b.mode, b.uid, b.gid) && a.xattrs == b.xattrs
+    // The mode of a symbolic link says nothing; the disk always has 0777, an archive anything.
+    let is_link = |entry: &Entry| matches!(entry.node, Node::Symlink { .. });
+    let same_mode = a.mode == b.mode || (is_link(a) && is_link(b));
+    same_mode && (a.uid, a.gid) == (b.uid, b.gid) && a.xattrs == b.xattrs
 }
 
 /// Whether two nodes are the same thing, wherever bytes lie.

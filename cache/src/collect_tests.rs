@@ -1,0 +1,174 @@
+//! What a collection removes and, above all, what it does not.
+
+use mica_image::tree::{Fact, Tree, TreeLayer};
+use mica_image::{ContentDigest, LayerId};
+
+use crate::layer::testing::{commit, file, file_in, ownership, store};
+use crate::{
+    CacheRecord, ImageRecord, KeepImages, KeepPolicy, KeyPart, RecordKey, Replace, Report, Store, VersionInfo,
+};
+
+const NEVER: &dyn Fn() -> bool = &|| false;
+
+fn layer(store: &Store, name: &str) -> LayerId {
+    commit(&store.layers(), vec![file(name, name.as_bytes())], &[(name, name.as_bytes())]).layer.id()
+}
+
+fn image(store: &Store, layers: &[LayerId], config: &[u8]) -> ContentDigest {
+    let id = store.blobs().put(config).unwrap();
+    let tree: Tree = layers.iter().map(|id| TreeLayer { id: *id, diff_id: None }).collect();
+    let platform = "linux/amd64".to_owned();
+    store.images().put(&ImageRecord { id, tree, platform, created: 0, manifest: None }).unwrap();
+    id
+}
+
+fn record(store: &Store, key: u8, layer: LayerId) {
+    let detail = Some(store.details().put(&[key]).unwrap());
+    let parts = vec![KeyPart { name: "content".into(), value: String::new(), detail }];
+    let key = RecordKey([key; 32]);
+    let conditions = Vec::<Fact>::new();
+    let record =
+        CacheRecord { key, parts, layer, conditions, log: None, step: "s".into(), started: 0, duration: 0 };
+    store.records().put(&record, Replace::Keep).unwrap();
+}
+
+/// Closes the store and collects with a fresh one, a moment later.
+fn collect(home: &tempfile::TempDir, policy: &KeepPolicy) -> Report {
+    let store = reopen(home);
+    wait_for_the_clock(&store);
+    store.collect(policy, NEVER).unwrap()
+}
+
+fn reopen(home: &tempfile::TempDir) -> Store {
+    Store::open(&home.path().join("store"), ownership()).unwrap()
+}
+
+/// What was used in the very tick in which a collection begins counts as used since.
+fn wait_for_the_clock(store: &Store) {
+    let start = store.shared.fs_time().unwrap();
+    while store.shared.fs_time().unwrap() <= start {
+        std::thread::yield_now();
+    }
+}
+
+fn has(home: &tempfile::TempDir, id: &LayerId) -> bool {
+    reopen(home).layers().list().unwrap().contains(id)
+}
+
+#[test]
+fn what_nothing_refers_to_goes() {
+    let (home, store) = store();
+    let (kept, gone) = (layer(&store, "kept"), layer(&store, "gone"));
+    image(&store, &[kept], b"config");
+    let blob = store.blobs().put(b"nobody's").unwrap();
+    drop(store);
+    let report = collect(&home, &KeepPolicy::UNREACHABLE);
+    assert_eq!((report.layers, report.blobs, report.images), (1, 1, 0));
+    assert!(report.bytes > 0);
+    assert!(has(&home, &kept) && !has(&home, &gone));
+    assert!(!reopen(&home).blobs().has(&blob).unwrap());
+    assert!(reopen(&home).blobs().has(&ContentDigest::of(b"config")).unwrap());
+}
+
+#[test]
+fn what_an_open_store_looked_up_stays_until_it_is_closed() {
+    let (home, store) = store();
+    let id = layer(&store, "used");
+    let blob = store.blobs().put(b"used").unwrap();
+    assert_eq!(collect(&home, &KeepPolicy::TAGGED).layers, 0);
+    assert!(has(&home, &id) && reopen(&home).blobs().has(&blob).unwrap());
+    drop(store);
+    assert_eq!(collect(&home, &KeepPolicy::TAGGED).layers, 1);
+}
+
+#[test]
+fn what_comes_into_use_after_a_collection_began_stays() {
+    let (home, store) = store();
+    let id = layer(&store, "late");
+    drop(store);
+    let (collector, user) = (reopen(&home), reopen(&home));
+    wait_for_the_clock(&user);
+    // The collector asks whether it may go on after it took its first look, and so lets the other in.
+    let root = collector.root().to_owned();
+    let blocked =
+        crate::locks::LockFile::try_acquire(&root.join("locks/collect"), crate::locks::Hold::Exclusive);
+    let blocked = std::cell::RefCell::new(blocked.unwrap());
+    let waited = collector.collect(&KeepPolicy::TAGGED, &|| {
+        assert!(user.layers().get(&id).unwrap().is_some());
+        blocked.borrow_mut().take();
+        false
+    });
+    assert_eq!(waited.unwrap().layers, 0);
+    assert!(has(&home, &id));
+}
+
+#[test]
+fn holders_stay_with_the_layers_that_need_them() {
+    let (home, store) = store();
+    let holder = layer(&store, "a");
+    let needs = commit(&store.layers(), vec![file_in("b", b"a", holder, b"a")], &[]).layer.id();
+    image(&store, &[needs], b"config");
+    drop(store);
+    assert_eq!(collect(&home, &KeepPolicy::UNREACHABLE).layers, 0);
+    assert!(has(&home, &holder) && has(&home, &needs));
+}
+
+#[test]
+fn records_keep_their_layers_for_as_long_as_the_policy_says() {
+    let (home, store) = store();
+    let id = layer(&store, "cached");
+    record(&store, 1, id);
+    drop(store);
+    assert_eq!(collect(&home, &KeepPolicy::UNREACHABLE), Report::default());
+    let hour =
+        KeepPolicy { records_for: Some(std::time::Duration::from_secs(3600)), ..KeepPolicy::UNREACHABLE };
+    assert_eq!(collect(&home, &hour), Report::default());
+    let report = collect(&home, &KeepPolicy::TAGGED);
+    assert_eq!((report.records, report.layers), (1, 1));
+    assert!(reopen(&home).records().get(&RecordKey([1; 32])).unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(home.path().join("store/records/01")).unwrap().count(), 0);
+}
+
+#[test]
+fn room_is_made_by_removing_what_was_used_least_recently() {
+    let (home, store) = store();
+    let ids: Vec<_> = (1..=4_u8)
+        .map(|number| {
+            let content = [number; 1000];
+            commit(&store.layers(), vec![file("f", &content)], &[("f", &content)]).layer.id()
+        })
+        .collect();
+    for (key, id) in (1..=4).zip(&ids) {
+        record(&store, key, *id);
+        wait_for_the_clock(&store);
+    }
+    assert_eq!(store.records().get(&RecordKey([1; 32])).unwrap().len(), 1);
+    drop(store);
+    let policy = KeepPolicy { max_bytes: Some(1500), ..KeepPolicy::UNREACHABLE };
+    assert_eq!(collect(&home, &policy).records, 2);
+    let left: Vec<bool> = ids.iter().map(|id| has(&home, id)).collect();
+    assert_eq!(left, [true, false, false, true]);
+}
+
+#[test]
+fn images_go_by_what_names_them() {
+    let (home, store) = store();
+    let images = store.images();
+    let (tagged, pulled, loose) = (layer(&store, "tagged"), layer(&store, "pulled"), layer(&store, "loose"));
+    let tagged_id = image(&store, &[tagged], b"1");
+    let pulled_id = image(&store, &[pulled], b"2");
+    image(&store, &[loose], b"3");
+    images.tag("app:latest", tagged_id, VersionInfo::default()).unwrap();
+    let resolved = crate::Resolved { manifest: pulled_id, image: pulled_id, when: 0 };
+    images.remember_resolved("alpine:3", "linux/amd64", &resolved).unwrap();
+    drop((images, store));
+    let named = KeepPolicy { images: KeepImages::Named, ..KeepPolicy::UNREACHABLE };
+    assert_eq!(collect(&home, &named).images, 1);
+    assert!(has(&home, &tagged) && has(&home, &pulled) && !has(&home, &loose));
+    assert_eq!(collect(&home, &KeepPolicy::TAGGED).images, 1);
+    assert!(has(&home, &tagged) && !has(&home, &pulled));
+    assert_eq!(reopen(&home).images().resolved("alpine:3", "linux/amd64").unwrap(), None);
+    reopen(&home).images().untag("app:latest").unwrap();
+    reopen(&home).images().remove(&tagged_id).unwrap();
+    assert_eq!(collect(&home, &KeepPolicy::UNREACHABLE).layers, 1);
+}
