@@ -85,7 +85,7 @@ impl GlobalArguments {
                 let expansion = expand(&default.value, escape, &self.values).or_problem(
                     "bad-substitution",
                     default.span,
-                    &format!("cannot expand the default of ARG `{name}`"),
+                    format_args!("cannot expand the default of ARG `{name}`"),
                 )?;
                 uses = self.used(name, expansion.matched);
                 Some(expansion.text)

@@ -79,17 +79,29 @@ impl<'a> PlatformPlan<'a> {
 
     /// Makes the result of the target stage.
     pub(super) fn finish(&self, target: StageIndex, states: &States, draft: &mut Draft) -> Target {
-        let mut state = states[target.0].clone().expect("the target is among the stages it needs");
-        let step = tree_of(&state, draft);
-        let mut config = std::mem::take(&mut state.image);
+        let state = states[target.0].as_ref().expect("the target is among the stages it needs");
+        let step = tree_of(state, draft);
+        let mut config = state.image.clone();
         config.created = None;
         config.config.labels.extend(self.request.labels.iter().cloned());
         if !self.request.platforms.is_empty() {
             set_platform(&mut config, &self.target);
         }
         config.set_platform(&config.platform().normalized());
-        let stage = self.stage_text(target);
-        Target { platform: self.target.clone(), stage, step, config, history: state.history }
+        let (stage, history) = (self.stage_text(target), self.history(target, states));
+        Target { platform: self.target.clone(), stage, step, config, history }
+    }
+
+    /// Returns the history of a stage, what the stages below it did first.
+    fn history(&self, index: StageIndex, states: &States) -> Vec<HistoryItem> {
+        let below = |index: &StageIndex| match self.stages.get(*index).base {
+            Base::Stage(base) => Some(base),
+            _ => None,
+        };
+        let mut chain: Vec<StageIndex> = std::iter::successors(Some(index), below).collect();
+        chain.reverse();
+        let entries = |index: StageIndex| states[index.0].as_ref().map_or(&[][..], |state| &state.history);
+        chain.into_iter().flat_map(entries).cloned().collect()
     }
 
     /// Returns a stage's name, or its number.
@@ -229,7 +241,7 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
         let expansion = expand(&word.value, self.plan.escape, env).or_problem(
             "bad-substitution",
             command.place(word.span),
-            &format!("cannot expand `{}`", word.value),
+            format_args!("cannot expand `{}`", word.value),
         )?;
         self.warn_unset(command, word.span, &expansion.unmatched);
         Ok(expansion.text)

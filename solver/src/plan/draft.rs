@@ -12,7 +12,7 @@ use crate::graph::{BuildGraph, ContextSource, ImageSource, InlineSource, Op, Ste
 #[derive(Default)]
 pub(super) struct Draft {
     steps: Vec<(Step, Vec<(u32, StepId)>)>,
-    known: HashMap<String, StepId>,
+    known: HashMap<blake3::Hash, StepId>,
     contexts: BTreeMap<Option<String>, (StepId, BTreeSet<String>)>,
 }
 
@@ -42,8 +42,7 @@ impl Draft {
         op: Op,
         inputs: Vec<(u32, StepId)>,
     ) -> StepId {
-        let description = serde_json::to_string(&op).expect("an operation is plain data");
-        let identity = format!("{platform} {ignore_cache} {inputs:?} {description}");
+        let identity = identity(platform, ignore_cache, &op, &inputs);
         if let Some(known) = self.known.get(&identity) {
             return *known;
         }
@@ -127,6 +126,14 @@ impl Draft {
         }
         graph
     }
+}
+
+/// Names all that makes a step what it is; its place in the file does not.
+fn identity(platform: &Platform, ignore_cache: bool, op: &Op, inputs: &[(u32, StepId)]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    let described = serde_json::to_writer(&mut hasher, &(platform, ignore_cache, op, inputs));
+    described.expect("a step is plain data, and a hasher takes all of it");
+    hasher.finalize()
 }
 
 /// Whoever wants everything need not say what else is wanted.

@@ -23,6 +23,8 @@ mod outcome;
 mod outline;
 mod paths;
 mod planner;
+#[cfg(test)]
+mod property_tests;
 mod report;
 mod request;
 mod sources;

@@ -23,11 +23,11 @@ pub(super) fn problem(code: &'static str, span: Span, message: impl Into<String>
 /// Lets an error of another kind become a mistake.
 pub(super) trait OrProblem<T> {
     /// Turns an error into a mistake whose message starts with `doing`.
-    fn or_problem(self, code: &'static str, span: Span, doing: &str) -> Result<T, Problem>;
+    fn or_problem(self, code: &'static str, span: Span, doing: impl Display) -> Result<T, Problem>;
 }
 
 impl<T, E: Display> OrProblem<T> for Result<T, E> {
-    fn or_problem(self, code: &'static str, span: Span, doing: &str) -> Result<T, Problem> {
+    fn or_problem(self, code: &'static str, span: Span, doing: impl Display) -> Result<T, Problem> {
         self.map_err(|error| problem(code, span, format!("{doing}: {error}")))
     }
 }
@@ -112,8 +112,8 @@ fn check_config(
 ) -> Result<CheckConfig, Problem> {
     match build_args.get(CHECK_ARGUMENT) {
         Some(text) => {
-            let doing = format!("cannot read the build argument {CHECK_ARGUMENT}");
-            CheckConfig::parse(text).or_problem("bad-check", Span::default(), &doing)
+            let doing = format_args!("cannot read the build argument {CHECK_ARGUMENT}");
+            CheckConfig::parse(text).or_problem("bad-check", Span::default(), doing)
         }
         None => CheckConfig::of(file).or_problem("bad-check", span, "cannot read the check directive"),
     }

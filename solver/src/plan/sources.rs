@@ -40,7 +40,7 @@ fn copy_source(
     let expansion = expand(name, plan.escape, &NoVariables).or_problem(
         "bad-substitution",
         span,
-        &format!("cannot read `--from={name}`"),
+        format_args!("cannot read `--from={name}`"),
     )?;
     if &expansion.text != name {
         let message = "variable expansion is not supported for `--from`";

@@ -24,7 +24,7 @@ pub(super) enum Content {
 pub(super) struct StageState {
     pub(super) content: Content,
     pub(super) image: ImageConfig,
-    /// New history entries.
+    /// The history entries of this stage, those of the stages below it left out.
     pub(super) history: Vec<HistoryItem>,
     pub(super) env: Environment,
     /// Working directory, absolute.
@@ -58,11 +58,17 @@ impl StageState {
 
     /// Returns what a stage built on this one starts with.
     pub(super) fn child(&self) -> Self {
-        let mut child = self.clone();
+        let mut image = self.image.clone();
         // Triggers are for the next stage only, and were put in front of its commands.
-        child.image.config.on_build.clear();
-        child.captured = Captured::default();
-        child
+        image.config.on_build.clear();
+        Self {
+            env: self.env.clone(),
+            cwd: self.cwd.clone(),
+            user: self.user.clone(),
+            build_args: self.build_args.clone(),
+            workdir_set: self.workdir_set,
+            ..Self::new(self.content.clone(), image, self.platform.clone())
+        }
     }
 }
 

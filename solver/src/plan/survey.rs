@@ -198,7 +198,7 @@ impl<'a> PlatformPlan<'a> {
         Platform::parse(&text).or_problem(
             "bad-platform",
             word.span,
-            &format!("cannot use platform `{}`", word.value),
+            format_args!("cannot use platform `{}`", word.value),
         )
     }
 
@@ -213,7 +213,7 @@ impl<'a> PlatformPlan<'a> {
         let expansion = expand(&word.value, self.escape, &self.globals.values).or_problem(
             "bad-substitution",
             word.span,
-            &format!("cannot expand `{}`", word.value),
+            format_args!("cannot expand `{}`", word.value),
         )?;
         let names = self.globals.names();
         for missing in expansion.unmatched.iter().filter(|name| !names.contains(*name)) {

@@ -118,8 +118,8 @@ impl StageBuilder<'_, '_> {
         let (here, there) = (&self.plan.stages.get(self.index).label, &self.plan.stages.get(source).label);
         let span = command.place(copy.from.as_ref().map_or(command.node.span, |from| from.span));
         let message = format!("cannot copy from stage `{there}`: it must be defined before stage `{here}`");
-        let found = problem("forward-reference", span, message)
-            .with_secondary(self.place_of(source), "defined here");
+        let found =
+            problem("forward-reference", span, message).with_secondary(self.place_of(source), "defined here");
         Box::new(found.with_help("move that stage up"))
     }
 
@@ -166,10 +166,10 @@ impl StageBuilder<'_, '_> {
         if !heredoc.expand {
             return Ok(heredoc.body.value.clone());
         }
-        let doing = format!("cannot expand heredoc `{}`", heredoc.name);
+        let doing = format_args!("cannot expand heredoc `{}`", heredoc.name);
         let span = command.place(heredoc.body.span);
         let expansion =
-            expand_body(&heredoc.body.value, &self.state.env).or_problem("bad-substitution", span, &doing)?;
+            expand_body(&heredoc.body.value, &self.state.env).or_problem("bad-substitution", span, doing)?;
         self.warn_unset(command, heredoc.body.span, &expansion.unmatched);
         Ok(expansion.text)
     }

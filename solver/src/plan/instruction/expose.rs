@@ -17,17 +17,16 @@ impl StageBuilder<'_, '_> {
         let mut ports = Vec::new();
         for word in sorted {
             let span = command.place(word.span);
-            let doing = || format!("cannot expand `{}`", word.value);
             let expansion = expand_words(&word.value, self.plan.escape, &self.state.env).or_problem(
                 "bad-substitution",
                 span,
-                &doing(),
+                format_args!("cannot expand `{}`", word.value),
             )?;
             for text in &expansion.words {
                 if word.value.contains('$') {
                     self.report.for_node(&command.node).port(span, text);
                 }
-                ports.extend(parse(text).or_problem("bad-port", span, &format!("EXPOSE `{text}`"))?);
+                ports.extend(parse(text).or_problem("bad-port", span, format_args!("EXPOSE `{text}`"))?);
             }
         }
         self.record(command, format!("EXPOSE {}", go::list(&ports)), None);
