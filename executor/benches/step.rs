@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use mica_executor::{
-    Cancel, Entered, IdMapping, Launch, NetworkMode, RunSpec, Sandbox, SandboxOptions, Stdio, enter_user_namespace,
+    Cancel, Entered, IdMapping, Launch, NetworkMode, RunSpec, Sandbox, SandboxOptions, Stdio,
+    enter_user_namespace,
 };
 
 fn main() {

@@ -182,10 +182,10 @@ fn wire_source(source: Source) -> WireSource {
 fn filters(security: SecurityMode, ids: IdMode) -> Vec<Vec<u64>> {
     let mut filters = Vec::new();
     if security == SecurityMode::Sandbox {
-        filters.push(seccomp::default_filter());
+        filters.push(seccomp::default_filter().to_vec());
     }
     if ids == IdMode::Single {
-        filters.push(seccomp::pretend_owners_filter());
+        filters.push(seccomp::pretend_owners_filter().to_vec());
     }
     filters
 }

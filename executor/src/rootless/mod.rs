@@ -7,3 +7,5 @@ mod enter;
 mod subids;
 
 pub use enter::{EnterError, Entered, IdMapping, enter_user_namespace};
+pub(crate) use enter::{granted_ranges, refusal_hint};
+pub(crate) use subids::Range;

@@ -14,20 +14,31 @@ mod assemble;
 mod profile;
 mod tables;
 
+use std::sync::OnceLock;
+
 use assemble::{Section, Verdict, assemble};
+use profile::{NO_SUCH_CALL, Profile};
 use tables::{ARCHITECTURES, Architecture};
 
 /// Returns the filter of ordinary steps.
-pub(crate) fn default_filter() -> Vec<u64> {
-    assemble(&sections(profile::verdict, Verdict::Errno(libc::ENOSYS as u16)))
+pub(crate) fn default_filter() -> &'static [u64] {
+    static FILTER: OnceLock<Vec<u64>> = OnceLock::new();
+    FILTER.get_or_init(|| {
+        let profile = Profile::new();
+        assemble(&sections(
+            |architecture, name| profile.verdict(architecture, name),
+            Verdict::Errno(NO_SUCH_CALL),
+        ))
+    })
 }
 
 /// Returns a filter that answers changes of owners and ids with success without doing anything.
 ///
 /// Where a user namespace has a single id, packages that hand files to their own user could not be installed. Most
 /// of them never look whether it worked.
-pub(crate) fn pretend_owners_filter() -> Vec<u64> {
-    assemble(&sections(|_, name| profile::pretend(name), Verdict::Allow))
+pub(crate) fn pretend_owners_filter() -> &'static [u64] {
+    static FILTER: OnceLock<Vec<u64>> = OnceLock::new();
+    FILTER.get_or_init(|| assemble(&sections(|_, name| profile::pretend(name), Verdict::Allow)))
 }
 
 /// Turns a rule about names into one section of intervals for each architecture.

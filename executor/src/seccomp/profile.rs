@@ -3,6 +3,8 @@
 //! The list is what container engines allow by default for the capabilities of [`crate::capabilities::DEFAULT`];
 //! names that no table knows are left out. What is missing from it is refused with EPERM.
 
+use std::collections::BTreeSet;
+
 use super::assemble::Verdict;
 use super::tables::Architecture;
 
@@ -52,23 +54,34 @@ const OWNERS_AND_IDS: &str = "
     setresgid setresgid32 setresuid setresuid32 setreuid setreuid32 setuid setuid32
 ";
 
-/// Returns what the default profile says about a call.
-pub(super) fn verdict(architecture: &Architecture, name: &str) -> Verdict {
-    match name {
-        "clone" => Verdict::CheckClone,
-        "clone3" => Verdict::Errno(libc::ENOSYS as u16),
-        "personality" => Verdict::CheckPersonality,
-        "socket" => Verdict::CheckSocket,
-        _ if contains(ALLOWED, name) || architecture.also_allowed.contains(&name) => Verdict::Allow,
-        _ => Verdict::Errno(libc::EPERM as u16),
+/// What the kernel answers to a number it does not know.
+pub(super) const NO_SUCH_CALL: u16 = libc::ENOSYS as u16;
+
+/// The list, ready to be searched.
+pub(super) struct Profile {
+    allowed: BTreeSet<&'static str>,
+}
+
+impl Profile {
+    pub(super) fn new() -> Profile {
+        Profile { allowed: ALLOWED.split_whitespace().collect() }
+    }
+
+    /// Returns what the default profile says about a call.
+    pub(super) fn verdict(&self, architecture: &Architecture, name: &str) -> Verdict {
+        match name {
+            "clone" => Verdict::CheckClone,
+            "clone3" => Verdict::Errno(NO_SUCH_CALL),
+            "personality" => Verdict::CheckPersonality,
+            "socket" => Verdict::CheckSocket,
+            _ if self.allowed.contains(name) || architecture.also_allowed.contains(&name) => Verdict::Allow,
+            _ => Verdict::Errno(libc::EPERM as u16),
+        }
     }
 }
 
 /// Returns success for changes of owners and ids, and lets everything else through.
 pub(super) fn pretend(name: &str) -> Verdict {
-    if contains(OWNERS_AND_IDS, name) { Verdict::Errno(0) } else { Verdict::Allow }
-}
-
-fn contains(list: &str, name: &str) -> bool {
-    list.split_whitespace().any(|listed| listed == name)
+    let listed = OWNERS_AND_IDS.split_whitespace().any(|listed| listed == name);
+    if listed { Verdict::Errno(0) } else { Verdict::Allow }
 }

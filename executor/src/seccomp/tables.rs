@@ -25,8 +25,11 @@ const X86_64: Architecture = Architecture {
     table: include_str!("syscalls/x86_64.txt"),
 };
 
-const I386: Architecture =
-    Architecture { audit: 0x4000_0003, also_allowed: &["modify_ldt"], table: include_str!("syscalls/i386.txt") };
+const I386: Architecture = Architecture {
+    audit: 0x4000_0003,
+    also_allowed: &["modify_ldt"],
+    table: include_str!("syscalls/i386.txt"),
+};
 
 const AARCH64: Architecture =
     Architecture { audit: 0xc000_00b7, also_allowed: &[], table: include_str!("syscalls/aarch64.txt") };
