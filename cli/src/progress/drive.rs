@@ -53,6 +53,11 @@ impl<W: Write> Progress<W> {
     }
 
     /// Ends the view; the terminal is as it was before.
+    pub(crate) fn leave(&mut self) {
+        self.show(|renderer, at, out| renderer.leave(at, out));
+    }
+
+    /// Ends the view and tells what came of the build.
     pub(crate) fn finish(&mut self, summary: &Summary) {
         self.show(|renderer, at, out| renderer.finish(at, summary, out));
     }

@@ -37,6 +37,10 @@ impl Renderer for Json {
         Ok(())
     }
 
+    fn leave(&mut self, _: Duration, _: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
     fn finish(&mut self, at: Duration, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         write_line(at, &Finished { summary }, out)
     }

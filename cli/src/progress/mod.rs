@@ -34,7 +34,10 @@ pub(crate) trait Renderer: Send {
     /// Draws what changes with time alone.
     fn tick(&mut self, at: Duration, size: Size, out: &mut dyn Write) -> io::Result<()>;
 
-    /// Ends the view, leaves the terminal as it was found, and tells what came of the build.
+    /// Ends the view and leaves the terminal as it was found.
+    fn leave(&mut self, at: Duration, out: &mut dyn Write) -> io::Result<()>;
+
+    /// Ends the view as [`Renderer::leave`] does, and tells what came of the build.
     fn finish(&mut self, at: Duration, summary: &Summary, out: &mut dyn Write) -> io::Result<()>;
 
     /// Returns how often ticks are wanted.

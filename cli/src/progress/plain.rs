@@ -232,10 +232,15 @@ impl Renderer for Plain {
         self.rotate(at, out)
     }
 
-    fn finish(&mut self, at: Duration, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    fn leave(&mut self, at: Duration, out: &mut dyn Write) -> io::Result<()> {
         while self.longest_waiting().is_some() {
             self.next(at, out)?;
         }
+        Ok(())
+    }
+
+    fn finish(&mut self, at: Duration, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+        self.leave(at, out)?;
         if self.begun {
             writeln!(out)?;
         }

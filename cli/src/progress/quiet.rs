@@ -31,6 +31,10 @@ impl Renderer for Quiet {
         Ok(())
     }
 
+    fn leave(&mut self, _: Duration, _: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
     fn finish(&mut self, _: Duration, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         report::failures(&self.build, summary, self.paint, out)
     }
@@ -49,6 +53,10 @@ impl Renderer for Nothing {
     }
 
     fn tick(&mut self, _: Duration, _: Size, _: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn leave(&mut self, _: Duration, _: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
 

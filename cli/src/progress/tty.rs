@@ -271,12 +271,17 @@ impl Renderer for Tty {
         self.draw(view, out)
     }
 
-    fn finish(&mut self, at: Duration, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
-        self.above.extend(self.cached());
+    fn leave(&mut self, _: Duration, out: &mut dyn Write) -> io::Result<()> {
         self.draw(Vec::new(), out)?;
         if std::mem::take(&mut self.cursor_hidden) {
             out.write_all(SHOW_CURSOR.as_bytes())?;
         }
+        Ok(())
+    }
+
+    fn finish(&mut self, at: Duration, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+        self.above.extend(self.cached());
+        self.leave(at, out)?;
         report::end(&self.build, at, summary, self.paint, out)
     }
 
