@@ -39,7 +39,7 @@ impl<'a> PlatformPlan<'a> {
             Base::Image(reference) => {
                 match contexts::find(&self.request.named_contexts, &reference.to_string(), platform) {
                     Some(found) => of_context(found, platform),
-                    None => image(ImageLocation::Reference(reference.clone()), platform, None),
+                    None => image(ImageLocation::Reference(reference.with_default_tag()), platform, None),
                 }
             }
         }

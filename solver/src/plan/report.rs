@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use mica_parser::diagnostic::{self, Diagnostic, RuleCode, Severity};
-use mica_parser::lint::{self, CheckConfig};
+use mica_parser::lint::{self, CheckConfig, Rule};
 use mica_parser::syntax::{Dockerfile, InstructionNode, Span};
 
 use super::outcome::Planned;
 
 /// The argument that takes the place of a file's `check` directive.
 const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
+/// The argument that takes the place of a file's `syntax` directive.
+const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
 
 /// A mistake on its way to the [`Report`].
 pub(super) type Problem = Box<Diagnostic>;
@@ -50,6 +53,7 @@ impl Report {
         let config = check_config(file, config_span, build_args);
         report.config = report.unless_ok(config).unwrap_or_default();
         report.diagnostics.extend(lint::check(file, &report.config));
+        report.diagnostics.extend(foreign_syntax(file, build_args));
         report
     }
 
@@ -90,8 +94,8 @@ impl Report {
     /// Ends the planning: where a warning is to fail the build, it does.
     pub(super) fn finish(mut self, planned: Option<Planned>) -> (Option<Planned>, Vec<Diagnostic>) {
         let is_planned = matches!(planned, Some(Planned::Ready(_)));
-        let rules: BTreeSet<&str> =
-            self.diagnostics.iter().map(|diagnostic| diagnostic.code.as_str()).collect();
+        let codes = self.diagnostics.iter().map(|diagnostic| diagnostic.code.as_str());
+        let rules: BTreeSet<&str> = codes.filter(|code| Rule::by_name(code).is_some()).collect();
         if is_planned && self.config.error && !rules.is_empty() {
             let message = format!("lint violation found for rules: {}", Vec::from_iter(rules).join(", "));
             self.error(problem("check-failed", self.config_span, message));
@@ -117,6 +121,21 @@ fn check_config(
         }
         None => CheckConfig::of(file).or_problem("bad-check", span, "cannot read the check directive"),
     }
+}
+
+/// Warns of a file that is written for another frontend than the usual one, since no frontend image is ever run.
+fn foreign_syntax(file: &Dockerfile, build_args: &BTreeMap<String, String>) -> Option<Diagnostic> {
+    let directive = file.directives.syntax.as_ref();
+    let span = directive.map_or(Span::default(), |syntax| syntax.span);
+    let written = build_args.get(SYNTAX_ARGUMENT).or(directive.map(|syntax| &syntax.value))?;
+    let image = written.split_whitespace().next()?;
+    // Mirrors keep the last part of the name.
+    let last = image.rsplit('/').next().and_then(|last| last.split(['@', ':']).next());
+    if matches!(last, Some("dockerfile" | "dockerfile-upstream" | "dockerfile.v0")) {
+        return None;
+    }
+    let message = format!("the frontend `{image}` is not run: the file is read as an ordinary Dockerfile");
+    Some(Diagnostic::warning(RuleCode::new("foreign-syntax"), message, span, ""))
 }
 
 /// The build checks that need planning, for one instruction.

@@ -22,7 +22,7 @@ pub(super) enum Base<'a> {
     Scratch,
     /// An earlier stage.
     Stage(StageIndex),
-    /// An image, unless a named context stands in for it.
+    /// An image by the name given, unless a named context stands in for it.
     Image(Reference),
     /// A named context in place of the whole stage.
     Context(FoundContext<'a>),

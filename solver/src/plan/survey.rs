@@ -157,7 +157,7 @@ impl<'a> PlatformPlan<'a> {
             return Ok(Base::Scratch);
         }
         match Reference::parse(name) {
-            Ok(reference) => Ok(Base::Image(reference.with_default_tag())),
+            Ok(reference) => Ok(Base::Image(reference)),
             Err(error) => Err(self.bad_reference(name, span, &error)),
         }
     }
