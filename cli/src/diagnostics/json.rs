@@ -49,7 +49,7 @@ struct Range {
     end: Position,
 }
 
-/// Returns the diagnostics as one line of JSON.
+/// Returns the diagnostics as one line of JSON with its end.
 pub(crate) fn json(diagnostics: &[Diagnostic], text: &[u8], name: &str) -> String {
     let index = LineIndex::new(text);
     let number = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
@@ -60,7 +60,7 @@ pub(crate) fn json(diagnostics: &[Diagnostic], text: &[u8], name: &str) -> Strin
         warnings: number(Severity::Warning),
         diagnostics: diagnostics.iter().map(|diagnostic| entry(&index, diagnostic)).collect(),
     };
-    serde_json::to_string(&report).expect("text, numbers and lists are always JSON")
+    serde_json::to_string(&report).expect("text, numbers and lists are always JSON") + "\n"
 }
 
 fn entry<'a>(index: &LineIndex<'_>, diagnostic: &'a Diagnostic) -> Entry<'a> {

@@ -29,7 +29,7 @@ pub(crate) fn sarif(diagnostics: &[Diagnostic], text: &[u8], name: &str) -> Stri
             "results": results,
         }],
     });
-    log.to_string()
+    log.to_string() + "\n"
 }
 
 fn rule(id: &str, url: Option<&str>) -> Value {
