@@ -99,40 +99,49 @@ use_numbered_rust() {
     done
 }
 
-# Afterwards `cargo` is there and new enough, or the script has ended.
-need_rust() {
-    local packages
+# need_compiler WISHED...: afterwards a C compiler and a new enough `cargo` are there, or the script has ended.
+#
+# An ordinary user is told of everything in one command: with what is missing come those of the wished packages that are.
+need_compiler() {
+    local lacking rust=''
     [ -d "$HOME/.cargo/bin" ] && PATH="$PATH:$HOME/.cargo/bin"
     use_numbered_rust
-    if has_rust cargo; then
-        share_rust
-        return 0
-    fi
-    packages=$(rust_packages)
+    has_rust cargo || rust=$(rust_packages)
     if is_root; then
-        if [ -z "$packages" ]; then
-            DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update >&2
-            packages=$(rust_packages)
-        fi
-        if [ -n "$packages" ]; then
-            say "installing Rust: $packages"
-            # shellcheck disable=SC2086
-            apt_install $packages || fail "cannot install Rust"
-        else
-            say "installing Rust with rustup"
-            need curl
-            curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt >&2
-            PATH="$HOME/.cargo/bin:$PATH"
-        fi
-        hash -r
-        use_numbered_rust
-        has_rust cargo || fail "there is still no cargo of version 1.$RUST_MINOR or later"
-    elif [ -n "$packages" ]; then
-        fail "Rust 1.$RUST_MINOR or later is missing; an administrator can install it with
-    sudo apt-get install -y --no-install-recommends $packages"
-    else
-        fail "Rust 1.$RUST_MINOR or later is missing; install it from https://rustup.rs"
+        need "${BUILD_PACKAGES[@]}"
+        if has_rust cargo; then share_rust; else install_rust; fi
+        return
     fi
+    mapfile -t lacking < <(missing "${BUILD_PACKAGES[@]}")
+    if [ "${#lacking[@]}" -gt 0 ] || [ -n "$rust" ]; then
+        mapfile -t lacking < <(missing "${BUILD_PACKAGES[@]}" "$@")
+        fail "packages are missing; an administrator can install them with
+    sudo apt-get install -y --no-install-recommends $(printf '%s ' "${lacking[@]}")$rust"
+    fi
+    has_rust cargo || fail "Rust 1.$RUST_MINOR or later is missing; install it from https://rustup.rs"
+}
+
+# Installs Rust as root: the distribution's, or rustup's where that is too old.
+install_rust() {
+    local packages
+    packages=$(rust_packages)
+    if [ -z "$packages" ]; then
+        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update >&2
+        packages=$(rust_packages)
+    fi
+    if [ -n "$packages" ]; then
+        say "installing Rust: $packages"
+        # shellcheck disable=SC2086
+        apt_install $packages || fail "cannot install Rust"
+    else
+        say "installing Rust with rustup"
+        need curl
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt >&2
+        PATH="$HOME/.cargo/bin:$PATH"
+    fi
+    hash -r
+    use_numbered_rust
+    has_rust cargo || fail "there is still no cargo of version 1.$RUST_MINOR or later"
 }
 
 # Root's own Rust is of no use to others: give the machine one too, so that the same commands work for its users.
