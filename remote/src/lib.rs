@@ -4,6 +4,9 @@
 //! configuration files: credentials, proxies and certificates are handed to it.
 #![forbid(unsafe_code)]
 
+mod disposition;
+pub mod git;
+pub mod http;
 mod once;
 pub mod registry;
 #[cfg(test)]

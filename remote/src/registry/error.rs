@@ -46,7 +46,7 @@ pub enum RegistryError {
         /// The image.
         reference: String,
         /// What was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// What there is.
         available: Vec<Platform>,
     },

@@ -74,7 +74,7 @@ impl RegistryClient {
             let Some(chosen) = index.select(platform) else {
                 return Err(RegistryError::NoSuchPlatform {
                     reference: reference.familiar(),
-                    wanted: platform.clone(),
+                    wanted: Box::new(platform.clone()),
                     available: index.platforms(),
                 });
             };
