@@ -41,20 +41,25 @@ fn match_case(candidate: &str, word: &str) -> String {
     }
 }
 
-/// The number of insertions, deletions and replacements between two words; anything too far is just that.
+/// The number of insertions, deletions, replacements and swaps of neighbours between two words; anything too far is just that.
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     if from.len().abs_diff(to.len()) >= TOO_FAR {
         return TOO_FAR;
     }
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, left) in from.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
-        for (column, right) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(left != right);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+    for line in 0..from.len() {
+        let mut next = vec![line + 1];
+        for column in 0..to.len() {
+            let replaced = row[column] + usize::from(from[line] != to[column]);
+            let mut best = replaced.min(row[column + 1] + 1).min(next[column] + 1);
+            if line > 0 && column > 0 && from[line] == to[column - 1] && from[line - 1] == to[column] {
+                best = best.min(before[column - 1] + 1);
+            }
+            next.push(best);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[to.len()]
 }
@@ -68,12 +73,13 @@ mod tests {
         for (word, expected) in [
             ("FORM", Some("FROM")),
             ("rnu", Some("run")),
+            ("RNU", Some("RUN")),
             ("Coppy", Some("copy")),
             ("copy", None),
             ("foobar", None),
             ("", None),
         ] {
-            let found = did_you_mean(word, ["from", "run", "copy"]);
+            let found = did_you_mean(word, ["env", "from", "run", "copy"]);
             assert_eq!(found.as_deref(), expected, "{word}");
         }
         assert_eq!(did_you_mean_exact("PAHT", ["path", "PATH"]), Some("PATH"));

@@ -1,8 +1,10 @@
 //! ADD and COPY.
 
+use std::collections::BTreeMap;
+
 use super::Context;
 use crate::flags::{FlagKind, Flags};
-use crate::raw::Opener;
+use crate::raw::{Opener, chomp};
 use crate::syntax::{AddInstruction, CopyInstruction, Heredoc, Instruction, Spanned, Transfer};
 
 const ADD_FLAGS: [(&str, FlagKind); 7] = [
@@ -69,7 +71,7 @@ impl Context<'_> {
             chmod: flags.text("chmod"),
             excludes: flags.all("exclude"),
             sources: sources.into_iter().cloned().collect(),
-            heredocs: heredocs.into_iter().filter_map(|word| self.inline_file(word)).collect(),
+            heredocs: self.inline_files(&heredocs),
             destination: destination.clone(),
             json,
         })
@@ -83,21 +85,27 @@ impl Context<'_> {
         self.report_here("missing-arguments", message);
     }
 
-    /// The file a source word stands for: its content is that of the last heredoc of the same name, if there is one.
-    fn inline_file(&self, word: &Spanned<String>) -> Option<Heredoc> {
-        let opener = opener(word)?;
-        let read = self.outer.heredocs.iter().rev().find(|heredoc| heredoc.name == opener.name);
-        let raw_body = read.map(|heredoc| heredoc.raw_body.clone()).unwrap_or_default();
-        let body = if opener.chomp { crate::raw::chomp(&raw_body) } else { raw_body.clone() };
-        Some(Heredoc {
-            span: word.span,
-            name: opener.name,
-            fd: opener.fd,
-            expand: opener.expand,
-            chomp: opener.chomp,
-            body: Spanned { span: read.map_or(word.span, |heredoc| heredoc.body.span), value: body },
-            raw_body,
-        })
+    /// The files source words stand for: the content of each is the last heredoc of the same name, if there is one.
+    fn inline_files(&self, words: &[&Spanned<String>]) -> Vec<Heredoc> {
+        let bodies: BTreeMap<&str, &Heredoc> =
+            self.outer.heredocs.iter().map(|heredoc| (heredoc.name.as_str(), heredoc)).collect();
+        let openers = words.iter().filter_map(|word| Some((word.span, opener(word)?)));
+        openers
+            .map(|(span, opener)| {
+                let read = bodies.get(opener.name.as_str());
+                let raw_body = read.map(|heredoc| heredoc.raw_body.clone()).unwrap_or_default();
+                let body = if opener.chomp { chomp(&raw_body) } else { raw_body.clone() };
+                Heredoc {
+                    span,
+                    name: opener.name,
+                    fd: opener.fd,
+                    expand: opener.expand,
+                    chomp: opener.chomp,
+                    body: Spanned { span: read.map_or(span, |heredoc| heredoc.body.span), value: body },
+                    raw_body,
+                }
+            })
+            .collect()
     }
 }
 

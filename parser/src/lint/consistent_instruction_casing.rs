@@ -1,6 +1,7 @@
 //! ConsistentInstructionCasing: all keywords in one case.
 
 use super::{Linter, Rule};
+use crate::keyword::Keyword;
 
 pub(super) const RULE: Rule = Rule::new(
     "ConsistentInstructionCasing",
@@ -10,6 +11,7 @@ pub(super) const RULE: Rule = Rule::new(
 
 pub(super) fn check(linter: &mut Linter<'_>) {
     let in_stages = linter.nodes().iter().skip(linter.dockerfile.preamble().len());
+    let in_stages = in_stages.filter(|node| Keyword::parse(&node.keyword.value).is_some());
     let is_lower = |word: &str| word == word.to_lowercase();
     let is_upper = |word: &str| word == word.to_uppercase();
     let lower = in_stages.clone().filter(|node| is_lower(&node.keyword.value)).count();

@@ -3,7 +3,7 @@
 use super::directive::DirectiveReader;
 use super::heredoc::{Unterminated, openers_in, read_body};
 use super::joined::{Joined, Slice};
-use super::lines::{Line, Lines, MAX_LINE, is_comment, leading_space, trim_start};
+use super::lines::{Line, Lines, MAX_LINE, decode, is_comment, leading_space, trim_start};
 use super::split::split_line;
 use super::{Arguments, RawFile, RawFlag, RawNode, arguments};
 use crate::diagnostic::{Diagnostic, RuleCode};
@@ -75,8 +75,9 @@ impl Reader<'_> {
     /// Remembers a comment for the instruction below it; an empty one separates.
     fn comment(&mut self, line: Line<'_>) {
         let mut joined = Joined::new(line.start);
-        // The first byte is dropped unseen, as the reference does: an indented comment keeps its `#`.
-        joined.push(&line.content()[1..], line.start + 1);
+        // The first character is dropped unseen, as the reference does: an indented comment keeps its `#`.
+        let (_, width) = decode(line.content()).unwrap_or(('#', 1));
+        joined.push(&line.content()[width..], line.start + width);
         let text = joined.whole().trim();
         if text.is_empty() {
             self.comments.clear();
