@@ -1,12 +1,15 @@
 //! Opening paths below a directory without ever leaving it or following a symbolic link, and walking such trees in parallel.
 
+use std::cell::RefCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use mica_image::index::LayerPath;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 
 /// A directory whose tree is read.
 #[derive(Debug)]
@@ -92,22 +95,26 @@ pub(crate) fn read_directory(directory: &OwnedFd) -> io::Result<Vec<(Vec<u8>, St
 }
 
 fn read_names(directory: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.to_vec());
+    thread_local!(static SPACE: RefCell<Vec<MaybeUninit<u8>>> = RefCell::new(vec![MaybeUninit::uninit(); 32 * 1024]));
+    SPACE.with_borrow_mut(|space| {
+        let mut names = Vec::new();
+        let mut entries = RawDir::new(directory, space.as_mut_slice());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(name.to_vec());
+            }
         }
-    }
-    Ok(names)
+        Ok(names)
+    })
 }
 
+/// Looks at the directory with this path and returns those to visit next.
+pub(crate) type Visit<'a, E> = dyn Fn(&[u8]) -> Result<Vec<LayerPath>, E> + Sync + 'a;
+
 /// Visits directories on all threads, starting at `start`; `visit` returns the directories to visit next.
-pub(crate) fn walk<E: Send>(
-    start: Vec<Vec<u8>>,
-    visit: &(dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, E> + Sync),
-) -> Result<(), E> {
+pub(crate) fn walk<E: Send>(start: Vec<LayerPath>, visit: &Visit<'_, E>) -> Result<(), E> {
     let failure = Mutex::new(None);
     let stopped = AtomicBool::new(false);
     rayon::scope(|scope| {
@@ -124,7 +131,7 @@ pub(crate) fn walk<E: Send>(
 fn spawn<'scope, E: Send>(
     scope: &rayon::Scope<'scope>,
     path: Vec<u8>,
-    visit: &'scope (dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, E> + Sync),
+    visit: &'scope Visit<'scope, E>,
     failure: &'scope Mutex<Option<E>>,
     stopped: &'scope AtomicBool,
 ) {

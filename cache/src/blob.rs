@@ -187,7 +187,7 @@ impl Verified {
     }
 
     /// Reads whatever the reader left over and returns whether all of it was the blob.
-    pub(crate) fn is_whole(self) -> io::Result<bool> {
+    pub(crate) fn finish(self) -> io::Result<bool> {
         io::copy(&mut self.reader(), &mut io::sink())?;
         let state = Arc::into_inner(self.state).ok_or_else(|| io::Error::other("still being read"))?;
         let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);

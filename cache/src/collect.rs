@@ -298,6 +298,14 @@ impl Collection<'_> {
                 self.remove_victim(&home, &home, Pin::Merged(hash))?;
             }
         }
+        for kind in ["locks/steps", "locks/unpack"] {
+            for (_, path) in list(&self.root(kind))? {
+                // Left by holders that were killed.
+                if let Some(lock) = LockFile::try_acquire(&path, Hold::Exclusive)? {
+                    lock.remove(&path);
+                }
+            }
+        }
         for (_, path) in list(&self.root("contexts"))? {
             if last_use(&path)?.is_some_and(|used| self.is_stale(used)) {
                 self.remove_unused_file(&path)?;

@@ -1,1 +1,18 @@
-fn main() {}
+//! `mica`: builds images from Dockerfiles, with one binary, without a daemon and without root.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod diagnostics;
+mod engine;
+mod environment;
+mod progress;
+mod terminal;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The executor starts this very binary again inside each step's namespaces: before anything else, see to that.
+    mica_executor::init_stage_if_asked();
+    commands::run(&environment::Process)
+}

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use mica_image::index::{LayerPath, is_below};
@@ -75,9 +76,11 @@ pub enum ScanError {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) path: LayerPath,
-    pub(super) stat: Stat,
-    /// Set for everything but regular files that are still to be hashed.
-    pub(super) known: Option<Known>,
+    pub(super) known: Known,
+    /// Number of names.
+    pub(super) links: u64,
+    /// What a device node stands for.
+    pub(super) device: u64,
     pub(super) link_target: Option<Vec<u8>>,
     /// A directory that counts only if something in it does.
     pub(super) only_if_needed: bool,
@@ -102,6 +105,19 @@ struct Scan<'a> {
     wanted: Option<&'a [LayerPath]>,
     /// Times before this prove that a file did not change since.
     proof: (i64, u32),
+    /// Set when something was found that the cache does not say.
+    is_news: AtomicBool,
+}
+
+impl Found {
+    pub(super) fn kind(&self) -> FileType {
+        self.known.key.kind()
+    }
+
+    /// Whether it is a regular file that has not been read.
+    fn is_pending(&self) -> bool {
+        self.kind() == FileType::RegularFile && self.known.digest.is_none()
+    }
 }
 
 /// Scans the directory at `path`.
@@ -113,16 +129,23 @@ pub(super) fn scan(path: &Path, root: &Beneath, options: &ScanOptions<'_>) -> Re
         ProofError::Context(source) => failed(source),
         ProofError::Store(error) => error.into(),
     })?;
-    let mut scan =
-        Scan { path, root, cache: &cache, ignored: options.ignored, wanted: options.wanted, proof };
+    let mut scan = Scan {
+        path,
+        root,
+        cache: &cache,
+        ignored: options.ignored,
+        wanted: options.wanted,
+        proof,
+        is_news: AtomicBool::new(false),
+    };
     let mut scanned = scan.walk()?;
     if options.wanted.is_some() && leads_elsewhere(&scanned) {
         scan.wanted = None;
         scanned = scan.walk()?;
     }
-    let stale = scan.hash(&mut scanned)?;
+    scan.hash(&mut scanned)?;
     if let (Some(store), Some(cache_path)) = (options.store, &cache_path)
-        && (stale || scan.is_cache_outdated(&scanned))
+        && (scan.is_news.load(Ordering::Relaxed) || scan.has_lost_directories(&scanned))
     {
         store.shared.write(cache_path, &scan.encode(&scanned))?;
     }
@@ -196,39 +219,45 @@ impl Scan<'_> {
             };
             let known = self.recognise(known.next(&name), &child, &stat);
             let only_if_needed = decision == Decision::SkipButDescend;
-            found.push(Found { path: child, stat, known, link_target, only_if_needed });
+            let (links, device) = (stat.st_nlink, stat.st_rdev);
+            found.push(Found { path: child, known, links, device, link_target, only_if_needed });
+        }
+        if found.len() != self.cache.directory(path).len() {
+            self.is_news.store(true, Ordering::Relaxed);
         }
         Ok((found, next))
     }
 
-    /// Returns what is known of a file for sure.
-    fn recognise(&self, known: Option<&Known>, path: &[u8], stat: &Stat) -> Option<Known> {
+    /// Returns what is known of a file for sure: of a regular file that may have changed, no digest.
+    fn recognise(&self, known: Option<&Known>, path: &[u8], stat: &Stat) -> Known {
         let key = StatKey::of(stat);
         if let Some(known) = known
             && known.proven
             && known.key == key
         {
-            return Some(known.clone());
+            return known.clone();
         }
+        self.is_news.store(true, Ordering::Relaxed);
         let xattrs = match kind(stat) {
-            FileType::RegularFile => return None,
             FileType::Directory => hash::directory_xattrs(self.root, path),
             _ => crate::xattrs::Xattrs::new(),
         };
-        Some(Known { key, proven: key.is_older_than(self.proof), digest: None, xattrs })
+        Known { key, proven: key.is_older_than(self.proof), digest: None, xattrs }
     }
 
-    /// Hashes the files that are not known; returns whether there were any.
-    fn hash(&self, scanned: &mut Scanned) -> Result<bool, ScanError> {
+    /// Hashes the files that are not known.
+    fn hash(&self, scanned: &mut Scanned) -> Result<(), ScanError> {
         let pending: Vec<&mut Found> =
-            scanned.directories.values_mut().flatten().filter(|found| found.known.is_none()).collect();
-        let any = !pending.is_empty();
+            scanned.directories.values_mut().flatten().filter(|found| found.is_pending()).collect();
+        if pending.is_empty() {
+            return Ok(());
+        }
         pending.into_par_iter().with_max_len(64).try_for_each(|found| self.hash_one(found))?;
         // Files that vanished or became something else while the scan ran.
         for found in scanned.directories.values_mut() {
-            found.retain(|found| found.known.is_some());
+            found.retain(|found| !found.is_pending());
         }
-        Ok(any)
+        Ok(())
     }
 
     fn hash_one(&self, found: &mut Found) -> Result<(), ScanError> {
@@ -236,8 +265,8 @@ impl Scan<'_> {
             Reading::Hashed(hashed) => {
                 let key = StatKey::of(&hashed.stat);
                 let proven = key.is_older_than(self.proof);
-                found.stat = hashed.stat;
-                found.known = Some(Known { key, proven, digest: Some(hashed.digest), xattrs: hashed.xattrs });
+                (found.links, found.device) = (hashed.stat.st_nlink, hashed.stat.st_rdev);
+                found.known = Known { key, proven, digest: Some(hashed.digest), xattrs: hashed.xattrs };
                 Ok(())
             }
             Reading::Replaced => Ok(()),
@@ -253,17 +282,9 @@ impl Scan<'_> {
         })
     }
 
-    /// Whether directories came or went, or something known only by doubt is certain now.
-    fn is_cache_outdated(&self, scanned: &Scanned) -> bool {
-        scanned.directories.iter().any(|(path, found)| {
-            let known = self.cache.directory(path);
-            let mut count = 0;
-            let same = known.iter().zip(found).all(|((name, known), found)| {
-                count += 1;
-                name == mica_image::index::name(&found.path) && Some(known) == found.known.as_ref()
-            });
-            !same || count != found.len()
-        })
+    /// Whether the cache has directories that are gone; those that are not wanted this time do not count.
+    fn has_lost_directories(&self, scanned: &Scanned) -> bool {
+        self.wanted.is_none() && self.cache.directories().len() != scanned.directories.len()
     }
 
     /// Encodes what is known now; of directories that were not wanted this time, what was known.
@@ -274,7 +295,7 @@ impl Scan<'_> {
         for path in paths {
             let children: Vec<_> = scanned.directories[path]
                 .iter()
-                .filter_map(|found| Some((mica_image::index::name(&found.path), found.known.as_ref()?)))
+                .map(|found| (mica_image::index::name(&found.path), &found.known))
                 .collect();
             writer.directory(path, children.into_iter());
         }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use mica_image::FileDigest;
-use rustix::fs::Stat;
+use rustix::fs::{FileType, Stat};
 
 const MAGIC: &[u8] = b"mica stat cache 1\n";
 const PROVEN: u8 = 1;
@@ -41,6 +41,10 @@ impl StatKey {
             mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
             ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
         }
+    }
+
+    pub(super) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
     }
 
     /// Whether both times lie before `limit`: any later change then shows in them.
@@ -119,7 +123,7 @@ impl StatCache {
     }
 
     /// Returns the paths of all directories in it.
-    pub(super) fn directories(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn directories(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.directories.keys().map(Vec::as_slice)
     }
 }
@@ -145,6 +149,11 @@ impl<'a> KnownDirectory<'a> {
             }
         }
         None
+    }
+
+    /// Returns how many are left.
+    pub(super) fn len(&self) -> usize {
+        self.children.len()
     }
 
     /// Returns all of them.
@@ -183,7 +192,7 @@ impl Writer {
         let out = &mut self.bytes;
         out.extend((name.len() as u16).to_le_bytes());
         out.extend(name);
-        out.push(u8::from(known.proven) * PROVEN | u8::from(known.digest.is_some()) * FILE);
+        out.push((u8::from(known.proven) * PROVEN) | (u8::from(known.digest.is_some()) * FILE));
         known.key.write(out);
         if let Some(digest) = &known.digest {
             out.extend(digest.as_bytes());

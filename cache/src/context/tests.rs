@@ -201,7 +201,7 @@ fn what_cannot_be_read_is_named_if_it_is_wanted() {
     let fixture = Fixture::new();
     let path = fixture.write("secret/key", "x");
     fixture.write("src/a", "a");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
     let error = fixture.scan_with(&|_, _| Decision::Keep, None).unwrap_err();
     assert!(error.to_string().contains("secret/key"), "{error}");
     let wanted = [b"src".to_vec()];

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use mica_image::index::{Bytes, Entry, LayerIndex, LayerPath, Node, Time, TimeKind, compare_paths, is_below};
 use mica_image::tree::{FileTree, TreeEntry, TreeError};
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 
 use super::scan::{Found, ScanError, ScanOptions, Scanned, scan};
-use crate::beneath::{Beneath, kind};
+use super::stat_cache::StatKey;
+use crate::beneath::Beneath;
 
 /// A build context: the files of a directory, with their digests.
 #[derive(Debug)]
@@ -181,7 +182,7 @@ impl Builder<'_> {
             mode: 0o755,
             uid: 0,
             gid: 0,
-            mtime: time(&self.scanned.root),
+            mtime: time(StatKey::of(&self.scanned.root).mtime),
             xattrs: BTreeMap::new(),
             node: Node::Directory { opaque: false },
         };
@@ -199,8 +200,8 @@ impl Builder<'_> {
                 open.pop();
                 continue;
             };
-            let below = self.scanned.directories.contains_key(&found.path)
-                && kind(&found.stat) == FileType::Directory;
+            let below =
+                self.scanned.directories.contains_key(&found.path) && found.kind() == FileType::Directory;
             if !below && found.only_if_needed {
                 continue;
             }
@@ -224,8 +225,9 @@ impl Builder<'_> {
 
     fn add(&mut self, found: Found) -> usize {
         let position = self.entries.len();
-        if kind(&found.stat) == FileType::RegularFile && found.stat.st_nlink > 1 {
-            self.links.entry((found.stat.st_dev, found.stat.st_ino)).or_default().push(position);
+        if found.kind() == FileType::RegularFile && found.links > 1 {
+            let key = &found.known.key;
+            self.links.entry((key.device, key.inode)).or_default().push(position);
         }
         let end = if found.only_if_needed { ONLY_IF_NEEDED } else { position + 1 };
         self.entries.push(ContextEntry { entry: entry(found), link: None, end });
@@ -237,18 +239,20 @@ impl Builder<'_> {
 const ONLY_IF_NEEDED: usize = usize::MAX;
 
 fn entry(found: Found) -> Entry {
-    let known = found.known.expect("files that could not be hashed were left out");
-    let node = match (kind(&found.stat), known.digest, found.link_target) {
+    let kind = found.kind();
+    let known = found.known;
+    let device = (rustix::fs::major(found.device), rustix::fs::minor(found.device));
+    let node = match (kind, known.digest, found.link_target) {
         (FileType::RegularFile, Some(digest), _) => {
             Node::File { size: known.key.size, digest, bytes: Bytes::Here }
         }
         (FileType::Symlink, _, Some(target)) => Node::Symlink { target },
         (FileType::CharacterDevice, ..) => {
-            let (major, minor) = device(&found.stat);
+            let (major, minor) = device;
             Node::CharDevice { major, minor }
         }
         (FileType::BlockDevice, ..) => {
-            let (major, minor) = device(&found.stat);
+            let (major, minor) = device;
             Node::BlockDevice { major, minor }
         }
         (FileType::Fifo, ..) => Node::Fifo,
@@ -256,22 +260,18 @@ fn entry(found: Found) -> Entry {
     };
     Entry {
         path: found.path,
-        mode: found.stat.st_mode & 0o7777,
+        mode: known.key.mode & 0o7777,
         uid: 0,
         gid: 0,
-        mtime: time(&found.stat),
+        mtime: time(known.key.mtime),
         xattrs: known.xattrs,
         node,
     }
 }
 
-fn device(stat: &Stat) -> (u32, u32) {
-    (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-}
-
 /// Times of a context never count.
-fn time(stat: &Stat) -> Time {
-    Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32, kind: TimeKind::Now }
+fn time((seconds, nanoseconds): (i64, u32)) -> Time {
+    Time { seconds, nanoseconds, kind: TimeKind::Now }
 }
 
 /// Turns an index into entries, hard links into what they link to.

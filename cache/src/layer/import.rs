@@ -165,7 +165,7 @@ impl LayerStore {
         let verified = crate::blob::Verified::new(blob, instance.digest);
         let decoder = Decoder::new(verified.reader()).map_err(failed)?;
         read_layer(decoder, &limits, &mut spool).map_err(|error| failed(io::Error::other(error)))?;
-        if !verified.is_whole().map_err(failed)? {
+        if !verified.finish().map_err(failed)? {
             return Err(LayerError::BlobDiffers { layer: id, blob: instance.digest });
         }
         Ok(spool)

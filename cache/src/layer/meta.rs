@@ -107,11 +107,13 @@ pub(crate) fn layer_directory(shared: &Shared, id: &LayerId) -> PathBuf {
     sharded(&shared.root.join("layers"), &id.hex())
 }
 
-/// Reads what is known of a layer, usable or not, without counting that as a use.
+/// Reads what is known of a layer, without counting that as a use; `None` as for [`is_usable`], whose index is not looked at.
 pub(crate) fn read_meta(shared: &Shared, id: &LayerId) -> Result<Option<LayerMeta>, FileError> {
     let bytes = read_optional(&layer_directory(shared, id).join("meta"))?;
     let meta = bytes.and_then(|bytes| unseal::<LayerMeta>(&bytes));
-    Ok(meta.filter(|meta| meta.format == FORMAT))
+    let may_be_lost =
+        |meta: &LayerMeta| meta.boot != shared.boot && !layer_directory(shared, id).join("durable").exists();
+    Ok(meta.filter(|meta| meta.format == FORMAT && !may_be_lost(meta)))
 }
 
 /// Reads what is known of a layer that can be used; `None` when it is not there, damaged, or may have been lost in a power cut.
@@ -126,9 +128,6 @@ pub(crate) fn is_usable(shared: &Shared, id: &LayerId) -> Result<Option<LayerMet
     };
     let durable = directory.join("durable");
     if !durable.exists() {
-        if meta.boot != shared.boot {
-            return Ok(None);
-        }
         shared.note_volatile(durable);
     }
     let length = std::fs::metadata(directory.join("index")).map_or(0, |index| index.len());

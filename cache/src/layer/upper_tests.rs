@@ -128,7 +128,7 @@ fn all_kinds_of_objects_become_entries() {
     rustix::fs::mknodat(CWD, upper.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(upper.join("d/socket")).unwrap();
     fs::write(upper.join("noise"), "left out").unwrap();
-    fs::set_permissions(upper.join("d/f"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(upper.join("d/f"), fs::Permissions::from_mode(0o0)).unwrap();
     let sparse = fs::File::create(upper.join("sparse")).unwrap();
     sparse.set_len(1 << 20).unwrap();
     let index = fixture.commit(snapshot);

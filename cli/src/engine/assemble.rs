@@ -3,7 +3,8 @@
 //! New entries of the history take their times from the layers, and a layer keeps the time it was first made; so a build in which
 //! every step was cached gives the same configuration, and the same digest, as the build before.
 
-use mica_image::{DiffId, History, ImageConfig, Timestamp};
+use mica_image::config::History;
+use mica_image::{DiffId, ImageConfig, Timestamp};
 use mica_solver::graph::{HistoryItem, Target};
 
 /// The comment of history entries; the reference builder's, which tools look for.

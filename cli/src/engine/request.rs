@@ -9,7 +9,7 @@ use mica_solver::graph::{NetworkMode, Resources};
 
 /// A build.
 #[derive(Debug, Clone)]
-pub struct BuildRequest {
+pub(crate) struct BuildRequest {
     /// The main context.
     pub context: ContextInput,
     /// The Dockerfile.
@@ -62,7 +62,7 @@ pub struct BuildRequest {
 
 /// Where the main context comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ContextInput {
+pub(crate) enum ContextInput {
     /// A directory.
     Directory(PathBuf),
     /// A tar archive (a file; standard input has been spooled to one).
@@ -75,7 +75,7 @@ pub enum ContextInput {
 
 /// Where the Dockerfile comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DockerfileInput {
+pub(crate) enum DockerfileInput {
     /// `Dockerfile` (or `dockerfile`) at the top of the context.
     Default,
     /// A path as given with `-f`: of the file system when it exists there, otherwise inside the context.
@@ -86,7 +86,7 @@ pub enum DockerfileInput {
 
 /// Which steps may not use the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum NoCache {
+pub(crate) enum NoCache {
     /// All may.
     #[default]
     None,
@@ -98,7 +98,7 @@ pub enum NoCache {
 
 /// Where a secret's value is.
 #[derive(Clone, PartialEq, Eq)]
-pub enum SecretSource {
+pub(crate) enum SecretSource {
     /// In a file.
     File(PathBuf),
     /// Given as a value (from the environment).
@@ -116,7 +116,7 @@ impl std::fmt::Debug for SecretSource {
 
 /// Something a build writes besides the image in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
+pub(crate) struct Output {
     /// What.
     pub kind: OutputKind,
     /// Where to; `None` is standard output (for archives).
@@ -125,7 +125,7 @@ pub struct Output {
 
 /// The forms of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputKind {
+pub(crate) enum OutputKind {
     /// An OCI layout as one tar.
     OciArchive,
     /// An OCI layout as a directory (`type=oci,tar=false`).
@@ -142,7 +142,7 @@ pub enum OutputKind {
 
 /// A command to be run in an image.
 #[derive(Debug, Clone)]
-pub struct RunRequest {
+pub(crate) struct RunRequest {
     /// The image.
     pub image: String,
     /// The command; empty is the image's own.

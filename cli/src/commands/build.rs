@@ -1,0 +1,223 @@
+//! `mica build`.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use mica_image::compress::is_archive;
+use mica_solver::EventSender;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::{Failure, chain};
+use super::{check, print, say, setup};
+use crate::arguments::{
+    BuildArguments, Call, GlobalOptions, ProgressMode, StandardInput, build_request,
+};
+use crate::diagnostics::{self, Style};
+use crate::engine::build::{BuildError, BuildReport};
+use crate::engine::context::DockerfileText;
+use crate::engine::request::{BuildRequest, ContextInput, DockerfileInput, OutputKind};
+use crate::engine::runner::StepError;
+use crate::engine::Engine;
+use crate::environment::Environment;
+use crate::progress::{BuildResult, Progress, Summary, View, renderer};
+use crate::terminal::{self, Paint};
+
+/// Builds, checks or describes.
+pub(super) fn run(
+    arguments: &BuildArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let mut request = build_request(arguments, environment)?;
+    let call = arguments.call()?;
+    let mode = arguments.progress(environment)?;
+    for notice in arguments.notices() {
+        say(&notice);
+    }
+    let engine = setup::engine(global, environment)?;
+    take_standard_input(arguments, &mut request, &engine)?;
+    let runtime = setup::runtime()?;
+    if call.call != Call::Build {
+        return runtime.block_on(check::run(&engine, request, call, environment));
+    }
+    let outcome = runtime.block_on(build(&engine, request, mode, environment));
+    // Threads that are stuck in a system call must not keep an interrupted build from ending.
+    runtime.shutdown_background();
+    let (report, quiet) = outcome?;
+    finish(arguments, &report, quiet)
+}
+
+/// Reads the context or the Dockerfile from standard input where `-` was given.
+fn take_standard_input(
+    arguments: &BuildArguments,
+    request: &mut BuildRequest,
+    engine: &Engine,
+) -> Result<(), Failure> {
+    let failed = |error| Failure::local("cannot read standard input", error);
+    match arguments.standard_input() {
+        StandardInput::Unused => {}
+        StandardInput::Dockerfile => {
+            let mut text = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut text).map_err(failed)?;
+            request.dockerfile = DockerfileInput::Text(text);
+        }
+        StandardInput::Context => {
+            let spooled = engine.spool(&mut std::io::stdin().lock()).map_err(failed)?;
+            if spooled.looks_like(is_archive).map_err(failed)? {
+                request.context = ContextInput::Archive(spooled.path().to_owned());
+            } else {
+                let text = std::fs::read(spooled.path()).map_err(failed)?;
+                if text.is_empty() {
+                    return Err(Failure::plain("standard input is empty: neither a Dockerfile nor a context"));
+                }
+                request.dockerfile = DockerfileInput::Text(text);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn build(
+    engine: &Engine,
+    request: BuildRequest,
+    mode: ProgressMode,
+    environment: &dyn Environment,
+) -> Result<(BuildReport, bool), Failure> {
+    let stderr = std::io::stderr();
+    let paint = Paint::for_stream(&stderr, environment);
+    let (view, quiet) = view(mode, environment);
+    let tags: Vec<String> = request.tags.iter().map(|tag| tag.to_string()).collect();
+    let outputs: Vec<_> = request.outputs.iter().filter_map(|output| output.destination.clone()).collect();
+    let to_stdout = request.outputs.iter().any(|output| output.destination.is_none() && output.kind != OutputKind::Image);
+    let mut progress = Progress::new(renderer(view, paint), stderr);
+    let (events, mut receiver) = EventSender::channel();
+    let cancel = CancellationToken::new();
+    let size = || terminal::size(std::io::stderr());
+    let building = async {
+        let result = interruptible(engine.build(request, &events, &cancel), &cancel).await;
+        drop(events);
+        result
+    };
+    let (result, ()) = tokio::join!(building, progress.follow(&mut receiver, size));
+    let mut summary = Summary { result: BuildResult::Succeeded, images: vec![], tags: vec![], outputs, log: None };
+    match result {
+        Ok(report) => {
+            summary.images = report.images.iter().map(|image| image.id.to_string()).collect();
+            summary.tags = tags;
+            progress.finish(&summary);
+            show_diagnostics(&report.warnings, &report.dockerfile, paint);
+            Ok((report, quiet || to_stdout))
+        }
+        Err(Interrupted::By(signal)) => {
+            summary.result = BuildResult::Canceled;
+            progress.finish(&summary);
+            Err(Failure::plain("").with_code(signal))
+        }
+        Err(Interrupted::Failed(error)) => {
+            summary.result = BuildResult::Failed;
+            summary.log = log_of(&error);
+            progress.finish(&summary);
+            Err(explain(&error, paint))
+        }
+    }
+}
+
+/// How a build did not end well.
+enum Interrupted {
+    /// The exit code of the signal that ended it.
+    By(u8),
+    /// It failed by itself.
+    Failed(BuildError),
+}
+
+/// Runs a build; the first interrupt cancels it, the second does not wait for it any longer.
+async fn interruptible(
+    build: impl Future<Output = Result<BuildReport, BuildError>>,
+    cancel: &CancellationToken,
+) -> Result<BuildReport, Interrupted> {
+    let mut signals = setup::Signals::new();
+    let mut build = std::pin::pin!(build);
+    let code = tokio::select! {
+        result = &mut build => return result.map_err(Interrupted::Failed),
+        code = signals.next() => code,
+    };
+    cancel.cancel();
+    tokio::select! {
+        _ = &mut build => {}
+        _ = signals.next() => {}
+    }
+    Err(Interrupted::By(code))
+}
+
+fn view(mode: ProgressMode, environment: &dyn Environment) -> (View, bool) {
+    let stderr = std::io::stderr();
+    match mode {
+        ProgressMode::Auto if terminal::is_capable(&stderr, environment) => (View::Tty(terminal::size(&stderr)), false),
+        ProgressMode::Tty => (View::Tty(terminal::size(&stderr)), false),
+        ProgressMode::Auto | ProgressMode::Plain => (View::Plain, false),
+        ProgressMode::Json => (View::Json, false),
+        ProgressMode::Quiet => (View::Quiet, true),
+        ProgressMode::None => (View::None, false),
+    }
+}
+
+fn log_of(error: &BuildError) -> Option<std::path::PathBuf> {
+    match error {
+        BuildError::Step { error: StepError::Command { log, .. }, .. } => log.clone(),
+        _ => None,
+    }
+}
+
+fn show_diagnostics(all: &[mica_parser::diagnostic::Diagnostic], file: &DockerfileText, paint: Paint) {
+    let style = Style { paint, name: &file.name };
+    say_block(&diagnostics::render_all(all, &file.text, &style));
+}
+
+fn say_block(text: &str) {
+    if !text.is_empty() {
+        say(text.trim_end());
+    }
+}
+
+/// Tells a failed build with its place in the Dockerfile.
+pub(super) fn explain(error: &BuildError, paint: Paint) -> Failure {
+    match error {
+        BuildError::Diagnostics { diagnostics, dockerfile } => {
+            show_diagnostics(diagnostics, dockerfile, paint);
+            let errors = diagnostics.iter().filter(|found| found.severity == mica_parser::diagnostic::Severity::Error).count();
+            let mistakes = if errors == 1 { "a mistake".to_owned() } else { format!("{errors} mistakes") };
+            Failure::plain(format!("`{}` has {mistakes}: nothing was built", dockerfile.name))
+        }
+        BuildError::Step { step, dockerfile, error } => {
+            let message = chain(error);
+            if let Some(span) = step.span {
+                let place = diagnostics::excerpt(&dockerfile.name, &dockerfile.text, span, &message, paint);
+                say_block(&place);
+            }
+            let line = step.line.map_or_else(String::new, |line| format!("{}:{line}: ", dockerfile.name));
+            let failure = Failure::plain(format!("failed to solve: {line}{message}")).with_hint(error.hint());
+            if matches!(error, StepError::Base(base) if base.is_unavailable()) { failure.unavailable() } else { failure }
+        }
+        BuildError::Base { place, error } => {
+            if let Some((span, dockerfile)) = place {
+                say_block(&diagnostics::excerpt(&dockerfile.name, &dockerfile.text, *span, &chain(error), paint));
+            }
+            let failure = Failure::of(error).with_hint(error.hint());
+            if error.is_unavailable() { failure.unavailable() } else { failure }
+        }
+        BuildError::Panicked(_) => Failure::bug(error.to_string()),
+        other => Failure::of(other).with_hint(other.hint()),
+    }
+}
+
+fn finish(arguments: &BuildArguments, report: &BuildReport, quiet: bool) -> Result<ExitCode, Failure> {
+    let Some(image) = report.images.first() else { return Ok(ExitCode::SUCCESS) };
+    if let Some(path) = arguments.iidfile() {
+        std::fs::write(path, image.id.to_string())
+            .map_err(|error| Failure::local(format!("cannot write `{}`", path.display()), error))?;
+    }
+    if quiet && arguments.is_quiet() {
+        return print(format!("{}\n", image.id).as_bytes());
+    }
+    Ok(ExitCode::SUCCESS)
+}

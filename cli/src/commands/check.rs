@@ -1,0 +1,120 @@
+//! `mica build --check` and `--call`: what a Dockerfile says, without building it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use mica_parser::diagnostic::{Diagnostic, Severity};
+use mica_solver::EventSender;
+
+use super::build::explain;
+use super::exit::Failure;
+use super::{print, print_json};
+use crate::arguments::{Call, CallFormat, CallRequest};
+use crate::diagnostics::{self, Style};
+use crate::engine::Engine;
+use crate::engine::build::PlannedBuild;
+use crate::engine::request::BuildRequest;
+use crate::environment::Environment;
+use crate::terminal::Paint;
+
+/// Checks or describes.
+pub(super) async fn run(
+    engine: &Engine,
+    request: BuildRequest,
+    call: CallRequest,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let paint = Paint::for_stream(std::io::stderr(), environment);
+    let (events, mut receiver) = EventSender::channel();
+    let request = Arc::new(request);
+    let planning = async {
+        let planned = engine.plan(&request, &events, call.call == Call::Check).await;
+        drop(events);
+        planned
+    };
+    // Nothing is shown of what resolving bases takes; the events only have to go somewhere.
+    let drain = async { while receiver.recv().await.is_some() {} };
+    let (planned, ()) = tokio::join!(planning, drain);
+    let planned = planned.map_err(|error| explain(&error, paint))?;
+    match call.call {
+        Call::Check => check(&planned, call.format, environment),
+        Call::Build | Call::Targets | Call::Outline => describe(&planned, call, paint),
+    }
+}
+
+fn check(planned: &PlannedBuild, format: CallFormat, environment: &dyn Environment) -> Result<ExitCode, Failure> {
+    let file = &planned.dockerfile;
+    let all = &planned.diagnostics;
+    let in_github = environment.var("GITHUB_ACTIONS").is_some_and(|value| value == "true");
+    match format {
+        CallFormat::Json => {
+            print(diagnostics::json(all, &file.text, &file.name).as_bytes())?;
+        }
+        CallFormat::Sarif => {
+            print(diagnostics::sarif(all, &file.text, &file.name).as_bytes())?;
+        }
+        CallFormat::Text if !in_github => {
+            let style = Style { paint: Paint::for_stream(std::io::stdout(), environment), name: &file.name };
+            let mut text = diagnostics::render_all(all, &file.text, &style);
+            text.push_str(&summary(all));
+            print(text.as_bytes())?;
+        }
+        CallFormat::Text | CallFormat::Github => {
+            print(diagnostics::github(all, &file.text, &file.name).as_bytes())?;
+        }
+    }
+    Ok(if all.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn summary(all: &[Diagnostic]) -> String {
+    let errors = all.iter().filter(|found| found.severity == Severity::Error).count();
+    match (errors, all.len() - errors) {
+        (0, 0) => "check complete, no warnings found\n".to_owned(),
+        (0, 1) => "check complete, 1 warning has been found\n".to_owned(),
+        (0, warnings) => format!("check complete, {warnings} warnings have been found\n"),
+        (errors, warnings) => format!("check complete, {errors} errors and {warnings} warnings have been found\n"),
+    }
+}
+
+fn describe(planned: &PlannedBuild, call: CallRequest, paint: Paint) -> Result<ExitCode, Failure> {
+    let Some(plan) = &planned.plan else {
+        let error = crate::engine::build::BuildError::Diagnostics {
+            diagnostics: planned.diagnostics.clone(),
+            dockerfile: planned.dockerfile.copy(),
+        };
+        return Err(explain(&error, paint));
+    };
+    let json = call.format == CallFormat::Json;
+    match call.call {
+        Call::Targets if json => print_json(&plan.stages),
+        Call::Targets => {
+            let mut text = String::new();
+            for stage in &plan.stages {
+                let name = stage.name.clone().unwrap_or_else(|| "-".to_owned());
+                let default = if stage.default { " (default)" } else { "" };
+                let description = stage.description.as_deref().unwrap_or_default();
+                text.push_str(format!("{name}{default}\t{}\t{description}", stage.base).trim_end());
+                text.push('\n');
+            }
+            print(text.as_bytes())
+        }
+        _ if json => print_json(&plan.outline),
+        _ => {
+            let outline = &plan.outline;
+            let mut text = String::new();
+            if let Some(name) = &outline.name {
+                text.push_str(&format!("TARGET\t{name}\t{}\n", outline.description.as_deref().unwrap_or_default()));
+            }
+            for arg in &outline.args {
+                text.push_str(&format!("ARG\t{}={}\t{}\n", arg.name, arg.value, arg.description.as_deref().unwrap_or_default()));
+            }
+            for (kind, mounts) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
+                for mount in mounts {
+                    let required = if mount.required { "required" } else { "" };
+                    text.push_str(&format!("{kind}\t{}\t{required}\n", mount.name));
+                }
+            }
+            print(text.replace("\t\n", "\n").as_bytes())
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Commands about images: list, inspect, name, remove, pull, load, save, import.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use mica_cache::KeepPolicy;
+use mica_image::{Platform, Reference};
+use mica_solver::EventSender;
+
+use super::build::explain;
+use super::exit::Failure;
+use super::{print, print_json, setup};
+use crate::arguments::{
+    GlobalOptions, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, PullArguments,
+    RemoveArguments, SaveArguments, SaveFormat, TagArguments,
+};
+use crate::engine::bases::BaseError;
+use crate::engine::images::{self, FindError, Listed, Removed};
+use crate::engine::output;
+use crate::engine::request::{Output, OutputKind};
+use crate::environment::{Environment, now};
+use crate::progress::{Progress, View, renderer};
+use crate::terminal::{self, Paint};
+
+/// `mica images`.
+pub(super) fn list(
+    arguments: &ImagesArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let engine = setup::engine(global, environment)?;
+    let lines = images::list(&engine.host.store).map_err(find_failure)?;
+    if arguments.json {
+        return print_json(&lines);
+    }
+    if arguments.quiet {
+        let mut ids: Vec<String> = lines.iter().map(|line| line.id.to_string()).collect();
+        ids.dedup();
+        return print(ids.iter().map(|id| format!("{id}\n")).collect::<String>().as_bytes());
+    }
+    print(table(&lines).as_bytes())
+}
+
+fn table(lines: &[Listed]) -> String {
+    let mut rows = vec![["NAME".to_owned(), "VERSION".into(), "ID".into(), "CREATED".into(), "SIZE".into(), "PLATFORM".into()]];
+    let now = now().unix().map_or(0, |(seconds, _)| seconds);
+    for line in lines {
+        rows.push([
+            line.name.clone().unwrap_or_else(|| "-".to_owned()),
+            line.version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
+            line.id.hex()[..12].to_owned(),
+            age(now - line.created),
+            size(line.size),
+            line.platform.clone(),
+        ]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let line = |row: &[String; 6]| {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", cells.join("   ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+fn age(seconds: i64) -> String {
+    let units = [(365 * 86400, "year"), (30 * 86400, "month"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    for (length, name) in units {
+        let count = seconds / length;
+        if count > 0 {
+            return format!("{count} {name}{} ago", if count == 1 { "" } else { "s" });
+        }
+    }
+    "now".to_owned()
+}
+
+fn size(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    for (length, name) in units {
+        if bytes >= length {
+            return format!("{:.1} {name}", bytes as f64 / length as f64);
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// `mica inspect`.
+pub(super) fn inspect(
+    arguments: &InspectArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let engine = setup::engine(global, environment)?;
+    let mut shown = Vec::new();
+    for name in &arguments.images {
+        shown.push(images::describe(&engine.host.store, name).map_err(find_failure)?);
+    }
+    print_json(&shown)
+}
+
+/// `mica tag`.
+pub(super) fn tag(
+    arguments: &TagArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let target = reference(&arguments.target)?;
+    let engine = setup::engine(global, environment)?;
+    let image = images::find(&engine.host.store, &arguments.source).map_err(find_failure)?;
+    images::tag(&engine.host.store, image.id, &target).map_err(|error| Failure::of(&error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `mica rmi`.
+pub(super) fn remove(
+    arguments: &RemoveArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let engine = setup::engine(global, environment)?;
+    for name in &arguments.images {
+        for removed in images::remove(&engine.host.store, name).map_err(find_failure)? {
+            let line = match removed {
+                Removed::Name(name) => format!("untagged {name}\n"),
+                Removed::Image(id) => format!("removed {id}\n"),
+            };
+            print(line.as_bytes())?;
+        }
+    }
+    engine.host.store.collect(&KeepPolicy::UNREACHABLE, &|| false).map_err(|error| Failure::of(&error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `mica pull`.
+pub(super) fn pull(
+    arguments: &PullArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let name = reference(&arguments.image)?.with_default_tag();
+    let platform = match &arguments.platform {
+        Some(text) => Platform::parse(text).map_err(|error| Failure::of(&error))?,
+        None => Platform::host(),
+    };
+    let engine = setup::engine(global, environment)?;
+    let pulled = watched(environment, async |events| engine.pull(&name, &platform, events).await)?;
+    let id = pulled.map_err(base_failure)?;
+    engine.host.store.sync().map_err(|error| Failure::of(&error))?;
+    print(format!("{id}\n").as_bytes())
+}
+
+/// `mica load`.
+pub(super) fn load(
+    arguments: &LoadArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let engine = setup::engine(global, environment)?;
+    let spooled = match &arguments.input {
+        Some(_) => None,
+        None => Some(
+            engine
+                .spool(&mut std::io::stdin().lock())
+                .map_err(|error| Failure::local("cannot read standard input", error))?,
+        ),
+    };
+    let path = match (&arguments.input, &spooled) {
+        (Some(path), _) => path.as_path(),
+        (None, Some(spooled)) => spooled.path(),
+        (None, None) => Path::new("/dev/stdin"),
+    };
+    let loaded = watched(environment, async |events| engine.load(path, events).await)?.map_err(base_failure)?;
+    engine.host.store.sync().map_err(|error| Failure::of(&error))?;
+    for image in loaded {
+        let mut names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
+        if names.is_empty() {
+            names.push(image.id.to_string());
+        }
+        for name in names {
+            print(format!("loaded {name}\n").as_bytes())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the events of something that is not a build while it goes on.
+fn watched<T>(environment: &dyn Environment, work: impl AsyncFnOnce(&EventSender) -> T) -> Result<T, Failure> {
+    let stderr = std::io::stderr();
+    let mut progress = Progress::new(renderer(View::None, Paint::for_stream(&stderr, environment)), stderr);
+    let runtime = setup::runtime()?;
+    let (events, mut receiver) = EventSender::channel();
+    let working = async {
+        let result = work(&events).await;
+        drop(events);
+        result
+    };
+    let size = || terminal::size(std::io::stderr());
+    let (result, ()) = runtime.block_on(async { tokio::join!(working, progress.follow(&mut receiver, size)) });
+    Ok(result)
+}
+
+/// `mica save`.
+pub(super) fn save(
+    arguments: &SaveArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    if arguments.output.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        return Err(Failure::plain("an archive is not written to a terminal")
+            .with_hint(Some("give a file with -o, or send standard output somewhere".to_owned())));
+    }
+    let engine = setup::engine(global, environment)?;
+    let image = images::find(&engine.host.store, &arguments.image).map_err(find_failure)?;
+    let kind = match arguments.format {
+        SaveFormat::Docker => OutputKind::DockerArchive,
+        SaveFormat::Oci => OutputKind::OciArchive,
+    };
+    let destination: Option<PathBuf> = arguments.output.clone().filter(|path| path != Path::new("-"));
+    let names = images::names(&engine.host.store, &arguments.image, &image).map_err(find_failure)?;
+    output::write(&engine.host, &[image], &Output { kind, destination }, &names)
+        .map_err(|error| Failure::of(&error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `mica import`.
+pub(super) fn import(
+    arguments: &ImportArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let name = reference(&arguments.name)?;
+    let engine = setup::engine(global, environment)?;
+    let imported = setup::runtime()?.block_on(engine.import(&arguments.file, &name));
+    let id = imported.map_err(|error| explain(&error, Paint::for_stream(std::io::stderr(), environment)))?;
+    print(format!("{id}\n").as_bytes())
+}
+
+fn reference(text: &str) -> Result<Reference, Failure> {
+    Reference::parse(text).map_err(|error| {
+        let hint = error.hint();
+        Failure::of(&error).with_hint(hint)
+    })
+}
+
+fn find_failure(error: FindError) -> Failure {
+    let hint = error.hint();
+    Failure::of(&error).with_hint(hint)
+}
+
+fn base_failure(error: BaseError) -> Failure {
+    let failure = Failure::of(&error).with_hint(error.hint());
+    if error.is_unavailable() { failure.unavailable() } else { failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_ages_are_said_in_words() {
+        assert_eq!([size(0), size(1500), size(2_500_000_000)], ["0 B", "1.5 kB", "2.5 GB"]);
+        assert_eq!([age(0), age(1), age(7200), age(86400 * 400)], ["now", "1 second ago", "2 hours ago", "1 year ago"]);
+    }
+}

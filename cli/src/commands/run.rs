@@ -1,0 +1,48 @@
+//! `mica run`: a command in an image, in the foreground.
+
+use std::process::ExitCode;
+
+use super::exit::{Failure, chain};
+use super::{say, setup};
+use crate::arguments::{GlobalOptions, RunArguments, run_request};
+use crate::engine::run::RunError;
+use crate::environment::Environment;
+
+/// What `mica run` returns when mica itself failed.
+const MICA_FAILED: u8 = 125;
+
+/// Runs the command and returns its exit code.
+pub(super) fn run(
+    arguments: &RunArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let request = run_request(arguments, environment).map_err(|error| Failure::from(error).with_code(MICA_FAILED))?;
+    let engine = setup::engine(global, environment).map_err(|failure| failure.with_code(MICA_FAILED))?;
+    let runtime = setup::runtime()?;
+    let outcome = runtime.block_on(async {
+        let mut signals = setup::Signals::new();
+        engine.run(request, signals_of(&mut signals)).await
+    });
+    runtime.shutdown_background();
+    match outcome {
+        Ok(ran) => {
+            if let Some(kept) = ran.kept {
+                say(&format!("the container's changes are in `{}`", kept.display()));
+            }
+            Ok(ExitCode::from(u8::try_from(ran.code).unwrap_or(1)))
+        }
+        Err(error) => {
+            let code = match &error {
+                RunError::Start { code, .. } => *code,
+                _ => MICA_FAILED,
+            };
+            Err(Failure::plain(chain(&error)).with_hint(error.hint()).with_code(code))
+        }
+    }
+}
+
+/// Waits for a signal that asks the command to end.
+async fn signals_of(signals: &mut setup::Signals) {
+    signals.next().await;
+}

@@ -1,0 +1,125 @@
+//! What commands start with: user namespace, store, runtime, signals.
+
+use std::path::PathBuf;
+
+use mica_executor::{IdMapping, enter_user_namespace};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Failure;
+use super::say;
+use crate::arguments::GlobalOptions;
+use crate::engine::{Engine, EngineOptions};
+use crate::environment::Environment;
+
+/// Sends what the crates trace to stderr, more with each `-v`.
+pub(super) fn tracing(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+}
+
+/// Enters the namespaces an ordinary user needs and opens the store.
+///
+/// Must be called before any thread is started.
+pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> Result<Engine, Failure> {
+    let root = store_root(global, environment)?;
+    let entered = enter_user_namespace(IdMapping::Auto).map_err(|error| {
+        Failure::of(&error).with_hint(Some("`mica doctor` tells what is missing and how to mend it".to_owned()))
+    })?;
+    if let Some(why) = &entered.why_single {
+        say(&format!("warning: all files belong to one user in this build: {why}"));
+    }
+    let options = EngineOptions {
+        root,
+        entered,
+        docker_config: docker_config(environment),
+        proxy: proxies(environment),
+    };
+    Engine::open(options).map_err(|error| {
+        let hint = error.hint().map(str::to_owned);
+        Failure::of(&error).with_hint(hint)
+    })
+}
+
+fn store_root(global: &GlobalOptions, environment: &dyn Environment) -> Result<PathBuf, Failure> {
+    if let Some(root) = global.root(environment) {
+        return Ok(environment.current_dir().join(root));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/mica"));
+    }
+    let variable = |name| environment.var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("XDG_DATA_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("mica"))
+        .ok_or_else(|| {
+            Failure::plain("there is no home directory to keep the store in")
+                .with_hint(Some("name a directory with --root or MICA_ROOT".to_owned()))
+        })
+}
+
+fn docker_config(environment: &dyn Environment) -> Option<PathBuf> {
+    let directory = environment.var("DOCKER_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || environment.var("HOME").map(|home| PathBuf::from(home).join(".docker"));
+    directory.or_else(home).map(|directory| directory.join("config.json"))
+}
+
+/// Proxy variables by their lower-case names; the lower-case one wins.
+fn proxies(environment: &dyn Environment) -> Vec<(String, String)> {
+    ["http_proxy", "https_proxy", "no_proxy", "all_proxy"]
+        .into_iter()
+        .filter_map(|name| {
+            let value = environment.var(name).or_else(|| environment.var(&name.to_uppercase()))?;
+            Some((name.to_owned(), value.into_string().ok().filter(|value| !value.is_empty())?))
+        })
+        .collect()
+}
+
+/// Starts the async runtime; its one thread waits, blocking work goes to threads of its own.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local("cannot start the async runtime", error))
+}
+
+/// The signals that ask mica to end.
+pub(super) struct Signals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    /// Starts to listen. A signal that cannot be listened to keeps its usual effect.
+    pub(super) fn new() -> Self {
+        let listen = |kind| signal(kind).ok();
+        Self {
+            interrupt: listen(SignalKind::interrupt()),
+            terminate: listen(SignalKind::terminate()),
+            hangup: listen(SignalKind::hangup()),
+        }
+    }
+
+    /// Waits for one of them and returns the exit code it stands for.
+    pub(super) async fn next(&mut self) -> u8 {
+        tokio::select! {
+            () = arrived(&mut self.interrupt) => 130,
+            () = arrived(&mut self.terminate) => 143,
+            () = arrived(&mut self.hangup) => 129,
+        }
+    }
+}
+
+async fn arrived(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,412 @@
+//! A build from request to image: context, Dockerfile, plan, solve, assemble, outputs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mica_cache::{ImageRecord, VersionInfo};
+use mica_image::tar::TarOptions;
+use mica_image::tree::Tree;
+use mica_image::{ContentDigest, ImageConfig, Platform, Reference, Timestamp};
+use mica_parser::diagnostic::{Diagnostic, Severity};
+use mica_parser::syntax::Span;
+use mica_solver::graph::{ImageSource, Target};
+use mica_solver::plan::{self, IgnoredPaths, NamedContext, Plan, PlanRequest, Planned, ResolvedImage, plan};
+use mica_solver::{
+    BuildEvent, EventSender, Outcome, SolveError, SolveOptions, Solved, Step, StepResult, TaskState, solve,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::assemble::{AssembledLayer, image_config};
+use super::bases::{BaseError, Bases};
+use super::blocking::blocking;
+use super::build_log::BuildLog;
+use super::context::{BuildContext, ContextError, DockerfileText, read_dockerfile};
+use super::output::{OutputError, StoredImage};
+use super::request::{BuildRequest, ContextInput, NoCache};
+use super::runner::{EngineRunner, StepError};
+use super::Engine;
+use crate::environment::now;
+
+/// What a build made.
+#[derive(Debug)]
+pub(crate) struct BuildReport {
+    /// The images, one for each platform.
+    pub images: Vec<BuiltImage>,
+    /// Warnings about the Dockerfile.
+    pub warnings: Vec<Diagnostic>,
+    /// The Dockerfile, for showing them.
+    pub dockerfile: DockerfileText,
+    /// Steps found in the cache, and steps that ran.
+    pub cached: usize,
+    /// Steps that ran.
+    pub ran: usize,
+}
+
+/// One image of a build.
+#[derive(Debug, Clone)]
+pub(crate) struct BuiltImage {
+    /// The digest of its config.
+    pub id: ContentDigest,
+    /// Its platform.
+    pub platform: Platform,
+}
+
+/// A build failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    /// The Dockerfile has mistakes.
+    #[error("the Dockerfile has mistakes")]
+    Diagnostics {
+        /// All of them, warnings included.
+        diagnostics: Vec<Diagnostic>,
+        /// The file.
+        dockerfile: DockerfileText,
+    },
+    /// A step failed.
+    #[error("{error}")]
+    Step {
+        /// Its name and place.
+        step: Box<Step>,
+        /// The file, for showing the line.
+        dockerfile: DockerfileText,
+        /// Why.
+        #[source]
+        error: StepError,
+    },
+    /// The context or Dockerfile could not be had.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A base image could not be had.
+    #[error("{error}")]
+    Base {
+        /// Where the Dockerfile names it.
+        place: Option<(Span, DockerfileText)>,
+        /// Why.
+        #[source]
+        error: BaseError,
+    },
+    /// An image could not be stored.
+    #[error(transparent)]
+    Store(#[from] mica_cache::FileError),
+    /// A blob could not be stored.
+    #[error(transparent)]
+    Blob(#[from] mica_cache::BlobError),
+    /// A layer could not be read.
+    #[error(transparent)]
+    Layer(#[from] mica_cache::LayerError),
+    /// An output could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A root file system could not be imported.
+    #[error("cannot import `{}`", path.display())]
+    Import {
+        /// The tar.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: super::import::ImportError,
+    },
+    /// The build was interrupted.
+    #[error("the build was canceled")]
+    Canceled,
+    /// A bug.
+    #[error("a step's task panicked: {0}")]
+    Panicked(String),
+}
+
+impl BuildError {
+    /// Returns what to do about it, where that is known.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Step { error, .. } => error.hint(),
+            Self::Base { error, .. } => error.hint(),
+            Self::Store(error) => error.hint().map(str::to_owned),
+            Self::Layer(error) => error.hint().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+/// A Dockerfile with everything that was resolved to plan it.
+pub(crate) struct PlannedBuild {
+    /// The plan; `None` with error diagnostics.
+    pub plan: Option<Plan>,
+    /// All diagnostics.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The file.
+    pub dockerfile: DockerfileText,
+    /// Its parsed form.
+    pub parsed: mica_parser::Parsed,
+    /// The contexts by name.
+    pub contexts: BTreeMap<Option<String>, BuildContext>,
+    /// The bases.
+    pub bases: Arc<Bases>,
+}
+
+impl Engine {
+    /// Builds.
+    pub(crate) async fn build(
+        &self,
+        request: BuildRequest,
+        events: &EventSender,
+        cancel: &CancellationToken,
+    ) -> Result<BuildReport, BuildError> {
+        let request = Arc::new(request);
+        let planned = self.plan(&request, events, false).await?;
+        let dockerfile = planned.dockerfile;
+        let Some(plan) = planned.plan.filter(|_| !has_errors(&planned.diagnostics)) else {
+            return Err(BuildError::Diagnostics { diagnostics: planned.diagnostics, dockerfile });
+        };
+        let (graph, targets) = (Arc::new(plan.graph), plan.targets);
+        let log = BuildLog::new(self.host.store.root(), now().unix().map_or(0, |(seconds, _)| seconds));
+        let identity = identity(&dockerfile, &planned.contexts);
+        let runner = EngineRunner::new(
+            self.host.clone(),
+            request.clone(),
+            planned.bases.clone(),
+            planned.contexts,
+            log,
+            &graph,
+            &identity,
+        );
+        let options = SolveOptions { jobs: request.jobs, cancel: cancel.clone() };
+        let solved = match solve(graph.clone(), Arc::new(runner), &options, events).await {
+            Ok(solved) => solved,
+            Err(SolveError::Canceled) => return Err(BuildError::Canceled),
+            Err(SolveError::Panicked(message)) => return Err(BuildError::Panicked(message)),
+            Err(SolveError::Step { step, error }) => {
+                return Err(BuildError::Step { step: Box::new(graph.step(step).clone()), dockerfile, error });
+            }
+        };
+        let epoch = plan.source_date_epoch;
+        let mut stored = Vec::new();
+        for target in &targets {
+            stored.push(self.assemble(target, &solved, epoch).await?);
+        }
+        self.tag(&request.tags, &stored, &dockerfile)?;
+        self.write_outputs(&request, &stored, events).await?;
+        self.sync(events).await?;
+        let count = |wanted: fn(&Outcome) -> bool| solved.outcomes.values().filter(|outcome| wanted(outcome)).count();
+        Ok(BuildReport {
+            images: stored.iter().map(|image| BuiltImage { id: image.id, platform: image.platform.clone() }).collect(),
+            warnings: planned.diagnostics,
+            dockerfile,
+            cached: count(|outcome| *outcome == Outcome::Cached),
+            ran: count(|outcome| matches!(outcome, Outcome::Ran(_))),
+        })
+    }
+
+    /// Reads, parses and plans; asks for base images until none is missing.
+    pub(crate) async fn plan(
+        &self,
+        request: &Arc<BuildRequest>,
+        events: &EventSender,
+        all_stages: bool,
+    ) -> Result<PlannedBuild, BuildError> {
+        let (mut contexts, dockerfile) = self.open_contexts(request, events).await?;
+        let parsed = mica_parser::parse(&dockerfile.text);
+        let named = self.named_contexts(request, &mut contexts, events).await?;
+        let plan_request = plan_request(request, named, &contexts, all_stages);
+        let mut known: HashMap<ImageSource, ResolvedImage> = HashMap::new();
+        let mut bases = Bases::default();
+        loop {
+            let (planned, mut diagnostics) = plan(&parsed.dockerfile, &plan_request, &known);
+            diagnostics.extend(parsed.diagnostics.iter().cloned());
+            mica_parser::diagnostic::sort(&mut diagnostics);
+            diagnostics.dedup();
+            let plan = match planned {
+                Some(Planned::NeedImages(wanted)) if !has_errors(&diagnostics) => {
+                    for source in wanted {
+                        let base = self.resolve_base(&source, request, events).await.map_err(|error| {
+                            let place = base_span(&parsed, &source).map(|span| (span, dockerfile.copy()));
+                            BuildError::Base { place, error }
+                        })?;
+                        known.insert(source.clone(), base.resolved());
+                        bases.insert(source, base);
+                    }
+                    continue;
+                }
+                Some(Planned::Ready(plan)) => Some(*plan),
+                Some(Planned::NeedImages(_)) | None => None,
+            };
+            let bases = Arc::new(bases);
+            return Ok(PlannedBuild { plan, diagnostics, dockerfile, parsed, contexts, bases });
+        }
+    }
+
+    async fn open_contexts(
+        &self,
+        request: &Arc<BuildRequest>,
+        events: &EventSender,
+    ) -> Result<(BTreeMap<Option<String>, BuildContext>, DockerfileText), BuildError> {
+        let mut main = match &request.context {
+            ContextInput::Directory(path) => BuildContext::directory(path)?,
+            ContextInput::Archive(path) => {
+                let (store, path) = (self.host.store.clone(), path.clone());
+                blocking(move || BuildContext::archive(&store, &path)).await?
+            }
+            ContextInput::Url(url) => self.fetch_context(url, events).await?,
+            ContextInput::Empty => BuildContext::empty(&self.host.store)?,
+        };
+        let dockerfile = read_dockerfile(&request.dockerfile, &main)?;
+        main.read_ignore_file(dockerfile.path.as_deref())?;
+        Ok((BTreeMap::from([(None, main)]), dockerfile))
+    }
+
+    /// Tells named contexts apart and opens those that are files.
+    async fn named_contexts(
+        &self,
+        request: &BuildRequest,
+        contexts: &mut BTreeMap<Option<String>, BuildContext>,
+        events: &EventSender,
+    ) -> Result<BTreeMap<String, NamedContext>, BuildError> {
+        let mut named = BTreeMap::new();
+        for (name, value) in &request.named_contexts {
+            let (context, files) = self.named_context(name, value, events).await?;
+            if let Some(files) = files {
+                contexts.insert(Some(name.clone()), files);
+            }
+            named.insert(name.clone(), context);
+        }
+        Ok(named)
+    }
+
+    async fn assemble(
+        &self,
+        target: &Target,
+        solved: &Solved,
+        epoch: Option<i64>,
+    ) -> Result<StoredImage, BuildError> {
+        let tree = target.step.map_or_else(Tree::new, |step| match &solved.results[&step] {
+            StepResult::Tree(tree) => tree.clone(),
+            StepResult::Files(_) => Tree::new(),
+        });
+        let (store, target) = (self.host.store.clone(), target.clone());
+        blocking(move || {
+            let layers = store.layers();
+            let mut assembled = Vec::with_capacity(tree.len());
+            for layer in &tree {
+                let created = match layer.diff_id {
+                    Some(_) => None,
+                    None => Some(Timestamp::from_unix(layers.require(&layer.id)?.meta().created, 0)),
+                };
+                let diff_id = layers.diff_id(layer, &TarOptions::default())?;
+                assembled.push(AssembledLayer { diff_id, created });
+            }
+            let config = image_config(&target, &assembled, epoch);
+            store_image(&store, config, tree, &target.platform)
+        })
+        .await
+    }
+
+    fn tag(
+        &self,
+        tags: &[Reference],
+        stored: &[StoredImage],
+        dockerfile: &DockerfileText,
+    ) -> Result<(), BuildError> {
+        let Some(first) = stored.first() else { return Ok(()) };
+        let images = self.host.store.images();
+        for tag in tags {
+            let name = tag.to_string();
+            if images.current(&name)?.is_some_and(|version| version.image == first.id && stored.len() == 1) {
+                continue;
+            }
+            let mut info = VersionInfo {
+                when: now().unix().map_or(0, |(seconds, _)| seconds),
+                dockerfile: Some(ContentDigest::of(&dockerfile.text)),
+                ..VersionInfo::default()
+            };
+            if stored.len() > 1 {
+                info.platforms = stored.iter().map(|image| (image.platform.to_string(), image.id)).collect();
+            }
+            images.tag(&name, first.id, info)?;
+        }
+        Ok(())
+    }
+
+    async fn sync(&self, events: &EventSender) -> Result<(), BuildError> {
+        let task = |state| BuildEvent::Task { what: "writing to disk".to_owned(), state };
+        events.send(task(TaskState::Started)).await;
+        let store = self.host.store.clone();
+        blocking(move || store.sync()).await?;
+        events.send(task(TaskState::Done)).await;
+        Ok(())
+    }
+}
+
+/// Stores an image's config and record.
+pub(super) fn store_image(
+    store: &mica_cache::Store,
+    config: ImageConfig,
+    tree: Tree,
+    platform: &Platform,
+) -> Result<StoredImage, BuildError> {
+    let id = store.blobs().put(&config.to_bytes())?;
+    let created = config.created.as_ref().and_then(Timestamp::unix).map_or(0, |(seconds, _)| seconds);
+    let record =
+        ImageRecord { id, tree: tree.clone(), platform: platform.to_string(), created, manifest: None };
+    store.images().put(&record)?;
+    Ok(StoredImage { id, config, tree, platform: platform.clone(), manifest: None })
+}
+
+fn has_errors(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
+/// Tells builds of one Dockerfile in one context from others.
+fn identity(dockerfile: &DockerfileText, contexts: &BTreeMap<Option<String>, BuildContext>) -> String {
+    let file = dockerfile.path.clone().unwrap_or_else(|| PathBuf::from(&dockerfile.name));
+    let root = contexts.get(&None).map(|context| context.root().display().to_string());
+    format!("{}\0{}", file.display(), root.unwrap_or_default())
+}
+
+fn plan_request(
+    request: &BuildRequest,
+    named_contexts: BTreeMap<String, NamedContext>,
+    contexts: &BTreeMap<Option<String>, BuildContext>,
+    all_stages: bool,
+) -> PlanRequest {
+    let ignore = contexts.get(&None).and_then(BuildContext::ignore).filter(|ignore| !ignore.patterns.has_negations());
+    PlanRequest {
+        target: request.target.clone(),
+        build_args: request.build_args.clone(),
+        labels: request.labels.clone(),
+        platforms: request.platforms.clone(),
+        no_cache: match &request.no_cache {
+            NoCache::None => plan::NoCache::None,
+            NoCache::All => plan::NoCache::All,
+            NoCache::Stages(stages) => plan::NoCache::Stages(stages.clone()),
+        },
+        named_contexts,
+        network: request.network,
+        extra_hosts: request.extra_hosts.clone(),
+        ulimits: request.ulimits.clone(),
+        shm_size: request.shm_size,
+        resources: request.resources.clone(),
+        cgroup_parent: request.cgroup_parent.clone(),
+        allow: request.allow.clone(),
+        ignore: ignore.map(|ignore| {
+            let patterns = ignore.patterns.clone();
+            IgnoredPaths::new(move |path| patterns.decide(path.as_bytes(), None).excluded)
+        }),
+        source_date_epoch: request.source_date_epoch,
+        all_stages,
+        ..PlanRequest::new(Platform::host())
+    }
+}
+
+/// Where the Dockerfile names a base image, for the error about it.
+fn base_span(parsed: &mica_parser::Parsed, source: &ImageSource) -> Option<Span> {
+    use mica_parser::syntax::Instruction;
+    use mica_solver::graph::ImageLocation;
+    let ImageLocation::Reference(wanted) = &source.location else { return None };
+    parsed.dockerfile.instructions.iter().find_map(|node| match &node.instruction {
+        Instruction::From(from) => {
+            let named = Reference::parse(&from.image.value).is_ok_and(|named| named == *wanted);
+            named.then_some(from.image.span)
+        }
+        _ => None,
+    })
+}

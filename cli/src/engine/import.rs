@@ -1,0 +1,190 @@
+//! Layers from elsewhere: one pass over a blob stores it, verifies it and indexes what is in it; no file is made.
+
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mica_cache::layer::ImportedBlob;
+use mica_cache::{BlobError, LayerError, Store};
+use mica_image::compress::{Codec, Decoder};
+use mica_image::index::LayerIndex;
+use mica_image::tar::{DiffIdWriter, IndexOnly, TarError, TarLimits, read_layer};
+use mica_image::tree::{FileTree, Tree, TreeEntry, TreeError, TreeLayer};
+use mica_image::{ContentDigest, Descriptor, DiffId};
+
+use crate::environment::now;
+
+/// A layer could not be imported.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportError {
+    /// The blob could not be read or stored.
+    #[error("layer `{layer}` could not be received")]
+    Blob {
+        /// The blob.
+        layer: ContentDigest,
+        /// Why.
+        #[source]
+        source: BlobError,
+    },
+    /// The stream ended or failed.
+    #[error("layer `{layer}` could not be read")]
+    Read {
+        /// The blob.
+        layer: ContentDigest,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The blob is no layer.
+    #[error("layer `{layer}`")]
+    Tar {
+        /// The blob.
+        layer: ContentDigest,
+        /// Why.
+        #[source]
+        source: TarError,
+    },
+    /// The tar is another than the image's config says.
+    #[error("layer `{layer}` unpacks to `{actual}` where the image's config says `{expected}`")]
+    DiffId {
+        /// The blob.
+        layer: ContentDigest,
+        /// What the config says.
+        expected: DiffId,
+        /// What it is.
+        actual: DiffId,
+    },
+    /// The layer could not be stored.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The store could not be written.
+    #[error(transparent)]
+    Store(#[from] mica_cache::FileError),
+}
+
+/// Stores the blob that `stream` brings and returns the layer in it.
+///
+/// `below` is what the image has below it. Few layers say anything that only makes sense with it (a hard link to a file of a lower
+/// layer, a parent directory left out); so layers can be imported all at once without it, and `None` is returned for those
+/// few: they are to be imported again, when what is below them is there.
+pub(crate) fn import_layer(
+    store: &Store,
+    stream: &mut (dyn Read + Send),
+    blob: &Descriptor,
+    expected: Option<DiffId>,
+    below: Option<&Tree>,
+) -> Result<Option<TreeLayer>, ImportError> {
+    let unknown = Unknown::default();
+    let imported = match below {
+        None => import_onto(store, stream, blob, expected, &unknown, &Tree::new()),
+        Some(below) => import_onto(store, stream, blob, expected, &store.layers().tree(below)?, below),
+    };
+    if unknown.0.load(Ordering::Relaxed) { Ok(None) } else { imported.map(Some) }
+}
+
+/// A tree nobody knows yet; remembers that it was asked.
+#[derive(Debug, Default)]
+struct Unknown(AtomicBool);
+
+impl FileTree for Unknown {
+    fn entry(&self, path: &[u8]) -> Result<Option<TreeEntry>, TreeError> {
+        // Every tree has a root, and its attributes are the lower layer's own business.
+        self.0.fetch_or(!path.is_empty(), Ordering::Relaxed);
+        Ok(None)
+    }
+
+    fn children(&self, _path: &[u8]) -> Result<Vec<Vec<u8>>, TreeError> {
+        self.0.store(true, Ordering::Relaxed);
+        Ok(Vec::new())
+    }
+}
+
+fn import_onto(
+    store: &Store,
+    stream: &mut (dyn Read + Send),
+    blob: &Descriptor,
+    expected: Option<DiffId>,
+    lower: &dyn FileTree,
+    below: &Tree,
+) -> Result<TreeLayer, ImportError> {
+    let layer = blob.digest;
+    let mut ingest = store.blobs().ingest()?;
+    let limits = TarLimits { lower: Some(lower), ..TarLimits::default() };
+    let mut tee = Tee { stream, copy: &mut ingest };
+    let (index, diff_id, codec) = read_tar(&mut tee, &limits).map_err(|error| match error {
+        ReadError::Io(source) => ImportError::Read { layer, source },
+        ReadError::Tar(source) => ImportError::Tar { layer, source },
+    })?;
+    io::copy(&mut tee, &mut io::sink()).map_err(|source| ImportError::Read { layer, source })?;
+    let size = ingest.size();
+    ingest.commit(Some(layer)).map_err(|source| ImportError::Blob { layer, source })?;
+    if let Some(expected) = expected
+        && expected != diff_id
+    {
+        return Err(ImportError::DiffId { layer, expected, actual: diff_id });
+    }
+    let imported = ImportedBlob { digest: layer, size, media_type: media_type(blob, codec) };
+    let imported = store.layers().import(index, diff_id, imported, below, seconds_now())?;
+    Ok(TreeLayer { id: imported.id(), diff_id: Some(diff_id) })
+}
+
+fn seconds_now() -> i64 {
+    now().unix().map_or(0, |(seconds, _)| seconds)
+}
+
+/// What a blob says it is, or what it turned out to be where it says nothing.
+fn media_type(blob: &Descriptor, codec: Codec) -> String {
+    if !blob.media_type.is_empty() {
+        return blob.media_type.as_str().to_owned();
+    }
+    let suffix = match codec {
+        Codec::Gzip => "+gzip",
+        Codec::Zstd => "+zstd",
+        Codec::Plain | Codec::Bzip2 | Codec::Xz => "",
+    };
+    format!("application/vnd.oci.image.layer.v1.tar{suffix}")
+}
+
+enum ReadError {
+    Io(io::Error),
+    Tar(TarError),
+}
+
+fn read_tar(
+    stream: &mut (dyn Read + Send),
+    limits: &TarLimits<'_>,
+) -> Result<(LayerIndex, DiffId, Codec), ReadError> {
+    let decoder = Decoder::new(stream).map_err(ReadError::Io)?;
+    let codec = decoder.codec();
+    let mut hashing = Hashing { decoder, hasher: DiffIdWriter::new(io::sink()) };
+    let index = read_layer(&mut hashing, limits, &mut IndexOnly).map_err(ReadError::Tar)?;
+    io::copy(&mut hashing, &mut io::sink()).map_err(ReadError::Io)?;
+    Ok((index, hashing.hasher.finish().1, codec))
+}
+
+/// Reads a stream and writes what was read to a copy.
+struct Tee<'a, W> {
+    stream: &'a mut (dyn Read + Send),
+    copy: &'a mut W,
+}
+
+impl<W: Write> Read for Tee<'_, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        self.copy.write_all(&buffer[..read])?;
+        Ok(read)
+    }
+}
+
+/// Hashes a decompressed stream while it is read.
+struct Hashing<'a> {
+    decoder: Decoder<'a>,
+    hasher: DiffIdWriter<io::Sink>,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.decoder.read(buffer)?;
+        self.hasher.write_all(&buffer[..read])?;
+        Ok(read)
+    }
+}

@@ -1,0 +1,193 @@
+//! Wires parser, solver, cache, executor and remote together; the library behind the command line.
+//!
+//! ```text
+//! build ─ context   what was asked for → directory, Dockerfile, ignore file
+//!       ├ bases     image names → images (store, layout, registry)      ─ import  blob → layer
+//!       ├ runner    the solver's `StepRunner`: source · lookup · copy · run · workdir
+//!       ├ assemble  tree + plan → image config
+//!       └ output    archives, layouts, trees
+//! run              a command in an image
+//! images           finding, listing, naming, removing
+//! ```
+//!
+//! Never here: clap, terminals, environment variables, printing. It becomes a crate of its own with the second front end.
+
+mod archive_tree;
+mod assemble;
+pub(crate) mod bases;
+mod blocking;
+pub(crate) mod build;
+mod build_log;
+pub(crate) mod context;
+mod fetch;
+pub(crate) mod images;
+mod import;
+pub(crate) mod load;
+mod mask;
+pub(crate) mod output;
+mod patterns;
+pub(crate) mod request;
+pub(crate) mod run;
+pub(crate) mod runner;
+mod spool;
+mod terminal_pair;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use mica_cache::{OpenError, Ownership, Store};
+use mica_executor::{Entered, IdMode, Outside, OutsideCommand, Sandbox, SandboxError, SandboxOptions};
+use mica_remote::registry::{HelperAnswer, Keychain, KeychainError};
+use mica_remote::transport::{Proxies, TransportSetupError};
+use mica_remote::{RegistryClient, RegistryOptions, Secret, Transport, TransportOptions};
+
+/// What the engine is started with.
+#[derive(Debug)]
+pub(crate) struct EngineOptions {
+    /// The store's directory.
+    pub root: PathBuf,
+    /// Where this process is.
+    pub entered: Entered,
+    /// Docker's configuration file, for credentials.
+    pub docker_config: Option<PathBuf>,
+    /// Proxy variables by lower-case name.
+    pub proxy: Vec<(String, String)>,
+}
+
+/// The engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    pub(crate) host: Arc<Host>,
+}
+
+/// What this machine and process give to every build.
+pub(crate) struct Host {
+    /// The store.
+    pub store: Store,
+    /// The host's `/etc/resolv.conf`.
+    pub resolv_conf: Vec<u8>,
+    /// Threads for compression.
+    pub threads: usize,
+    ids: IdMode,
+    outside: Outside,
+    sandbox: OnceLock<Arc<Sandbox>>,
+    registry: OnceLock<RegistryClient>,
+    transport: OnceLock<Transport>,
+    docker_config: Option<PathBuf>,
+    proxy: Vec<(String, String)>,
+}
+
+/// A connection to the network could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetworkSetupError {
+    /// Certificates or proxies.
+    #[error(transparent)]
+    Transport(#[from] TransportSetupError),
+    /// Docker's configuration file.
+    #[error("`{}`", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeychainError,
+    },
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens the store.
+    pub(crate) fn open(options: EngineOptions) -> Result<Self, OpenError> {
+        let ownership = match options.entered.mode {
+            IdMode::Root => Ownership::Root,
+            IdMode::Range => Ownership::Range,
+            IdMode::Single => Ownership::Single,
+        };
+        let host = Host {
+            store: Store::open(&options.root, ownership)?,
+            // Without one the step has none either, which its own resolver reports.
+            resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            ids: options.entered.mode,
+            outside: options.entered.outside,
+            sandbox: OnceLock::new(),
+            registry: OnceLock::new(),
+            transport: OnceLock::new(),
+            docker_config: options.docker_config,
+            proxy: options.proxy,
+        };
+        Ok(Self { host: Arc::new(host) })
+    }
+}
+
+impl Host {
+    /// Returns the sandbox; its thread is started with the first step.
+    pub(crate) fn sandbox(&self) -> Result<Arc<Sandbox>, SandboxError> {
+        if let Some(sandbox) = self.sandbox.get() {
+            return Ok(sandbox.clone());
+        }
+        let options = SandboxOptions { ids: self.ids, outside: self.outside.clone() };
+        let made = Arc::new(Sandbox::new(options)?);
+        Ok(self.sandbox.get_or_init(|| made).clone())
+    }
+
+    /// Returns whether files of layers get their owners on disk.
+    pub(crate) fn file_ownership(&self) -> mica_executor::copy::Ownership {
+        match self.ids {
+            IdMode::Root | IdMode::Range => mica_executor::copy::Ownership::Real,
+            IdMode::Single => mica_executor::copy::Ownership::Ignore,
+        }
+    }
+
+    /// Returns the way to http servers.
+    pub(crate) fn transport(&self) -> Result<&Transport, NetworkSetupError> {
+        if let Some(transport) = self.transport.get() {
+            return Ok(transport);
+        }
+        let made = Transport::new(&TransportOptions { proxies: self.proxies(), ..TransportOptions::default() })?;
+        Ok(self.transport.get_or_init(|| made))
+    }
+
+    /// Returns the way to registries; credentials are read with the first use.
+    pub(crate) fn registry(&self) -> Result<&RegistryClient, NetworkSetupError> {
+        if let Some(registry) = self.registry.get() {
+            return Ok(registry);
+        }
+        let transport = self.transport()?.clone();
+        let made = RegistryClient::new(transport, RegistryOptions::default(), self.keychain()?);
+        Ok(self.registry.get_or_init(|| made))
+    }
+
+    fn proxies(&self) -> Proxies {
+        let value = |name: &str| self.proxy.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let all = value("all_proxy");
+        Proxies {
+            http: value("http_proxy").or_else(|| all.clone()).map(Secret::new),
+            https: value("https_proxy").or(all).map(Secret::new),
+            no_proxy: value("no_proxy"),
+        }
+    }
+
+    /// Helpers run outside the user namespace, where they find the user's own files and services.
+    fn keychain(&self) -> Result<Keychain, NetworkSetupError> {
+        let Some(path) = &self.docker_config else { return Ok(Keychain::empty()) };
+        let Ok(json) = std::fs::read(path) else { return Ok(Keychain::empty()) };
+        let outside = self.outside.clone();
+        let run = move |program: &str, input: &str| {
+            let command = OutsideCommand {
+                argv: vec![program.to_owned(), "get".to_owned()],
+                stdin: input.as_bytes().to_vec(),
+                ..OutsideCommand::default()
+            };
+            let output = outside.run(&command, None).map_err(std::io::Error::other)?;
+            Ok(HelperAnswer { success: output.code == 0, stdout: output.stdout })
+        };
+        Keychain::from_docker_config(&json, Arc::new(run))
+            .map_err(|source| NetworkSetupError::Config { path: path.clone(), source })
+    }
+}

@@ -1,0 +1,350 @@
+//! COPY and ADD: what is taken (for the key), where it lands (with the conditions that follow), and the files written.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use mica_cache::{CacheRecord, ContextTree, DetailId, Replace, Scratch};
+use mica_executor::copy::{
+    Chmod, ContentReader, Held, Item, Layout, Listed, Origin, Owner, PlaceOptions, Placement, SelectRequest,
+    Selection, Shape, SourcePattern, WriteOptions, expand_archives, place, resolve_owner, select,
+};
+use mica_image::index::{Bytes, LayerIndex, LayerPath, Node, Time, TimeKind};
+use mica_image::root_dir::{Links, RootDir};
+use mica_image::tree::{MergedTree, RecordingTree, Tree, TreeEntry};
+use mica_image::{FileDigest, LayerId};
+use mica_solver::graph::{CopyOp, CopySource, Unpack};
+use mica_solver::{BuildEvent, Executed, KeyParts, Step, StepId, StepInputs, StepResult};
+
+use super::source::SourceFiles;
+use super::{Shared, StepError, Work, lookup};
+use crate::engine::patterns::DockerfilePatterns;
+use crate::environment::now;
+
+/// One thing a step takes from an input.
+#[derive(Clone)]
+pub(super) struct Taken {
+    /// The key part that names it.
+    pub part: String,
+    /// What is taken.
+    pub selection: Selection,
+    /// Where its bytes can be opened.
+    pub from: Bearer,
+}
+
+/// Who has the bytes of a selection.
+#[derive(Clone)]
+pub(super) enum Bearer {
+    /// A context on disk.
+    Context(Arc<ContextTree>),
+    /// Layers of the store.
+    Layers,
+    /// The selection itself.
+    Itself,
+}
+
+/// Selects what each source of a COPY takes and names its content.
+pub(super) fn contents(
+    shared: &Shared,
+    step: &Step,
+    copy: &CopyOp,
+    inputs: &StepInputs,
+) -> Result<KeyParts, StepError> {
+    let mut parts = KeyParts::default();
+    let mut all = Vec::new();
+    for source in &copy.sources {
+        let layout = if copy.parents { Layout::Parents } else { Layout::Flat };
+        let taken = take(shared, step, source, layout, &copy.excludes, inputs)?;
+        parts.push(&taken.part, hex(&taken.selection.digest()));
+        all.push(taken);
+    }
+    shared.keep_taken(step.id, all);
+    Ok(parts)
+}
+
+fn take(
+    shared: &Shared,
+    step: &Step,
+    source: &CopySource,
+    layout: Layout,
+    excludes: &[String],
+    inputs: &StepInputs,
+) -> Result<Taken, StepError> {
+    let part = format!("content `{}`", source.path);
+    let patterns = SourcePattern { path: source.path.clone().into_bytes(), wildcards: true };
+    let exclude: Vec<_> = excludes.iter().map(|pattern| pattern.clone().into_bytes()).collect();
+    let request = SelectRequest {
+        sources: std::slice::from_ref(&patterns),
+        layout,
+        exclude: &exclude,
+        patterns: &DockerfilePatterns,
+    };
+    let input = inputs.slot(source.slot).expect("a plan gives every source its slot");
+    match input {
+        StepResult::Tree(tree) => {
+            let tree = shared.store.layers().tree(tree)?;
+            let selection = select(&tree, &request).map_err(|error| StepError::select(step, error))?;
+            Ok(Taken { part, selection, from: Bearer::Layers })
+        }
+        StepResult::Files(id) => match &*shared.files(*id) {
+            SourceFiles::Context(tree) => {
+                let selection = select(&**tree, &request).map_err(|error| StepError::select(step, error))?;
+                Ok(Taken { part, selection, from: Bearer::Context(tree.clone()) })
+            }
+            SourceFiles::Download(download) => {
+                let selection = download.selection(&source.path);
+                Ok(Taken { part: format!("content of `{}`", download.url), selection, from: Bearer::Itself })
+            }
+            SourceFiles::Inline(files) => {
+                let content = files.iter().find(|(name, _)| *name == source.path).map(|(_, content)| content);
+                let content: Arc<[u8]> = content.map_or_else(|| Arc::from([]), |text| text.as_bytes().into());
+                let selection = Selection::from_inline(source.path.as_bytes(), content, 0o644, made_now());
+                Ok(Taken { part, selection, from: Bearer::Itself })
+            }
+        },
+    }
+}
+
+/// Returns the listings of what a step took, as details of its record's parts.
+pub(super) fn details(shared: &Shared, step: StepId) -> Result<BTreeMap<String, DetailId>, StepError> {
+    let mut details = BTreeMap::new();
+    for taken in shared.taken(step).iter() {
+        let listing = serde_json::to_vec(&taken.selection.listing()).expect("a listing is plain text");
+        details.insert(taken.part.clone(), shared.store.details().put(&listing)?);
+    }
+    Ok(details)
+}
+
+/// Returns the listing of what a step takes now under the key part `part`.
+pub(super) fn listing(shared: &Shared, step: StepId, part: &str) -> Option<Vec<Listed>> {
+    let taken = shared.taken(step);
+    taken.iter().find(|taken| taken.part == part).map(|taken| taken.selection.listing())
+}
+
+/// Places and writes what was taken, and records the layer under the facts that placing it read.
+pub(super) fn execute(work: &Work, copy: &CopyOp) -> Result<Executed, StepError> {
+    let shared = &work.shared;
+    let spool = shared.store.layers().begin()?;
+    let taken = unpacked(work, copy, &spool)?;
+    let parent = if copy.link { Tree::new() } else { work.inputs.parent.clone() };
+    let tree = shared.store.layers().tree(&parent)?;
+    let destination = RecordingTree::new(&tree);
+    let chmod = copy.chmod.as_deref().map(Chmod::parse).transpose().map_err(|error| StepError::mode(&work.step, error))?;
+    let owner = owner(work, copy, &destination)?;
+    let options = PlaceOptions {
+        destination: copy.destination.as_bytes(),
+        owner,
+        chmod: chmod.as_ref(),
+        now: seconds_now(),
+    };
+    let selections: Vec<_> = taken.iter().map(|taken| &taken.selection).collect();
+    let placement =
+        place(&selections, &destination, &options).map_err(|error| StepError::place(&work.step, error))?;
+    store(work, &placement, &taken, destination.facts())
+}
+
+/// Looks up `--chown` names in the image that is copied into, which makes its passwd and group conditions of the record.
+fn owner(work: &Work, copy: &CopyOp, destination: &RecordingTree<'_>) -> Result<Option<Owner>, StepError> {
+    let Some(spec) = &copy.chown else { return Ok(None) };
+    // A linked copy is placed on nothing, but its names are those of the stage all the same.
+    let parent = work.shared.store.layers().tree(&work.inputs.parent)?;
+    let linked = RecordingTree::new(&parent);
+    let tree = if copy.link { &linked } else { destination };
+    let (owner, unknown) = resolve_owner(spec, tree, &LayerReader { shared: &work.shared, facts: tree })
+        .map_err(|error| StepError::owner(&work.step, error))?;
+    for name in unknown {
+        let message = format!("{}: `{name}` is not known in the image, 0 is used", work.step.name);
+        work.cx.events.send_blocking(BuildEvent::Warning { message });
+    }
+    Ok(Some(owner))
+}
+
+/// Writes a placement as a layer and records it.
+pub(super) fn store(
+    work: &Work,
+    placement: &Placement,
+    taken: &[Taken],
+    conditions: Vec<mica_image::tree::Fact>,
+) -> Result<Executed, StepError> {
+    let shared = &work.shared;
+    let layers = shared.store.layers();
+    let scratch = layers.begin()?;
+    let held = held_by_earlier_layers(work)?;
+    let find = |digest: &FileDigest, _size: u64, origin: Option<&Origin>| match origin {
+        Some(Origin::Tree { bytes: Bytes::In { layer, path }, .. }) => Some((*layer, path.clone())),
+        _ => held.get(digest).cloned(),
+    };
+    let cancelled = || work.cx.cancel.is_cancelled();
+    let index = write_files(shared, &work.step, placement, taken, &scratch.files(), &find, &cancelled)?;
+    let committed = layers.commit(scratch, index, seconds_now().0)?;
+    let layer = committed.layer.id();
+    record(work, layer, conditions, None)?;
+    Ok(Executed {
+        result: lookup::with_layer(&work.inputs.parent, layer),
+        equal_output: committed.existed,
+        bytes: committed.layer.own_bytes(),
+        shared: false,
+    })
+}
+
+/// Writes the record of a step that has run.
+pub(super) fn record(
+    work: &Work,
+    layer: LayerId,
+    conditions: Vec<mica_image::tree::Fact>,
+    timing: Option<(i64, std::time::Duration)>,
+) -> Result<(), StepError> {
+    let (started, duration) = timing.unwrap_or((seconds_now().0, std::time::Duration::ZERO));
+    let record = CacheRecord {
+        key: work.record_key(),
+        parts: work.record_parts()?,
+        layer,
+        conditions,
+        log: None,
+        step: work.step.name.clone(),
+        started,
+        duration: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+    };
+    let replace = if work.step.ignore_cache { Replace::All } else { Replace::Keep };
+    let records = work.shared.store.records();
+    records.put(&record, replace)?;
+    records.note_recent(&work.shared.place(work.step.id), &record.key)?;
+    Ok(())
+}
+
+/// Files that layers of this place's earlier versions hold: what did not change is not stored again.
+fn held_by_earlier_layers(work: &Work) -> Result<HashMap<FileDigest, (LayerId, LayerPath)>, StepError> {
+    const LAYERS_LOOKED_AT: usize = 3;
+    let shared = &work.shared;
+    let (records, layers) = (shared.store.records(), shared.store.layers());
+    let mut held = HashMap::new();
+    for key in records.recent(&shared.place(work.step.id))?.into_iter().take(LAYERS_LOOKED_AT) {
+        let Some(record) = records.explain(&key)? else { continue };
+        let Some(layer) = layers.get(&record.layer)? else { continue };
+        for entry in layer.load_index()?.entries {
+            if let Node::File { digest, bytes, .. } = entry.node {
+                let place = match bytes {
+                    Bytes::Here => (record.layer, entry.path),
+                    Bytes::In { layer, path } => (layer, path),
+                };
+                held.entry(digest).or_insert(place);
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// Opens the bytes of a placed file.
+fn open(shared: &Shared, taken: &[Taken], origin: &Origin) -> io::Result<File> {
+    match origin {
+        Origin::Tree { selection, path, bytes } => match (&taken[*selection].from, bytes) {
+            (Bearer::Context(tree), _) => tree.open(path),
+            (_, Bytes::In { layer, path }) => {
+                shared.store.layers().open_bytes(layer, path, &Bytes::Here).map_err(io::Error::other)
+            }
+            (_, Bytes::Here) => Err(io::Error::other("a file of a layer without a place")),
+        },
+        Origin::File(path) | Origin::Spooled(path) => File::open(path),
+        Origin::Inline(_) => Err(io::Error::other("inline content needs no file")),
+    }
+}
+
+/// What was taken, with archives replaced by their members where ADD unpacks them; their bytes lie in `spool`.
+fn unpacked(work: &Work, copy: &CopyOp, spool: &Scratch) -> Result<Vec<Taken>, StepError> {
+    let mut all = (*work.shared.taken(work.step.id)).clone();
+    for number in 0..all.len() {
+        if copy.sources[number].unpack == Unpack::No {
+            continue;
+        }
+        let selection = all[number].selection.clone();
+        let open = |origin: &Origin| open(&work.shared, &all, origin);
+        let directory = spool.files().join(number.to_string());
+        std::fs::create_dir(&directory).map_err(|error| StepError::read(&work.step, b"spool", error))?;
+        let expanded = expand_archives(selection, number, &open, &directory)
+            .map_err(|error| StepError::archive(&work.step, error))?;
+        all[number].selection = expanded;
+    }
+    Ok(all)
+}
+
+/// Writes the files of a placement that no layer holds, and returns the index.
+fn write_files(
+    shared: &Shared,
+    step: &Step,
+    placement: &Placement,
+    taken: &[Taken],
+    to: &Path,
+    held: &Held<'_>,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<LayerIndex, StepError> {
+    let open = |origin: &Origin| open(shared, taken, origin);
+    let options = WriteOptions { held, cancelled, ..WriteOptions::new(&open, shared.host.file_ownership()) };
+    let root = RootDir::open(to, Links::Refused)
+        .map_err(|error| StepError::read(step, to.as_os_str().as_encoded_bytes(), error))?;
+    mica_executor::copy::write(placement.clone(), &root, &options).map_err(|error| StepError::write(step, error))
+}
+
+/// Reads files of a tree of layers, and makes their content a condition.
+pub(super) struct LayerReader<'a, 'b> {
+    pub shared: &'a Shared,
+    pub facts: &'a RecordingTree<'b>,
+}
+
+impl ContentReader for LayerReader<'_, '_> {
+    fn read(&self, entry: &TreeEntry) -> io::Result<Vec<u8>> {
+        self.facts.content(&entry.entry.path).map_err(io::Error::other)?;
+        let Node::File { bytes: Bytes::In { layer, path }, .. } = &entry.entry.node else {
+            return Err(io::Error::other("not a file of a layer"));
+        };
+        let mut file = self.shared.store.layers().open_bytes(layer, path, &Bytes::Here).map_err(io::Error::other)?;
+        let mut content = Vec::new();
+        io::Read::read_to_end(&mut file, &mut content)?;
+        Ok(content)
+    }
+}
+
+fn made_now() -> Time {
+    let (seconds, nanoseconds) = seconds_now();
+    Time { seconds, nanoseconds, kind: TimeKind::Now }
+}
+
+pub(super) fn seconds_now() -> (i64, u32) {
+    now().unix().unwrap_or((0, 0))
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*bytes).to_hex().to_string()
+}
+
+impl Taken {
+    /// Returns the file's name where a single file was taken.
+    pub(super) fn single_name(&self) -> Option<String> {
+        match self.selection.items.as_slice() {
+            [Item { shape: Shape::Named(name), .. }] => Some(String::from_utf8_lossy(name).into_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Makes a layer of what a selection shows, placed on nothing: for mounts of context files.
+pub(super) fn layer_of(shared: &Shared, step: &Step, taken: &Taken) -> Result<LayerId, StepError> {
+    let layers = shared.store.layers();
+    let scratch = layers.begin()?;
+    let index = write_alone(shared, step, taken, &scratch.files())?;
+    Ok(layers.commit(scratch, index, seconds_now().0)?.layer.id())
+}
+
+/// Copies what a selection shows into an empty directory.
+pub(super) fn copy_into(shared: &Shared, step: &Step, taken: &Taken, to: &Path) -> Result<(), StepError> {
+    write_alone(shared, step, taken, to).map(drop)
+}
+
+fn write_alone(shared: &Shared, step: &Step, taken: &Taken, to: &Path) -> Result<LayerIndex, StepError> {
+    let empty = MergedTree::new(Vec::new());
+    let options = PlaceOptions { destination: b"/", owner: None, chmod: None, now: seconds_now() };
+    let placement =
+        place(&[&taken.selection], &empty, &options).map_err(|error| StepError::place(step, error))?;
+    write_files(shared, step, &placement, std::slice::from_ref(taken), to, &|_, _, _| None, &|| false)
+}

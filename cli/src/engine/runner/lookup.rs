@@ -1,0 +1,51 @@
+//! Is a step's result known? A record counts when every fact it read from its parent tree is the same today.
+
+use mica_cache::{CacheRecord, RecordKey};
+use mica_image::tree::{Tree, TreeLayer, holds};
+use mica_solver::{CacheKey, Step, StepResult};
+
+use super::{Shared, StepError, tree_hash};
+
+/// Returns the result of `step` if a record of `key` holds for `parent`.
+pub(super) fn find(
+    shared: &Shared,
+    step: &Step,
+    key: &CacheKey,
+    parent: &Tree,
+) -> Result<Option<StepResult>, StepError> {
+    let key = RecordKey(*key.as_bytes());
+    let records = shared.store.records();
+    let hash = tree_hash(parent);
+    if let Some(known) = records.holds_for(&key, &hash)? {
+        return hit(shared, step, &key, parent, &known.record).map(Some);
+    }
+    for stored in records.get(&key)? {
+        if !stored.record.conditions.is_empty() {
+            let tree = shared.store.layers().tree(parent)?;
+            if !holds(&stored.record.conditions, &tree)? {
+                continue;
+            }
+            records.remember(&key, &hash, stored.number)?;
+        }
+        return hit(shared, step, &key, parent, &stored.record).map(Some);
+    }
+    Ok(None)
+}
+
+fn hit(
+    shared: &Shared,
+    step: &Step,
+    key: &RecordKey,
+    parent: &Tree,
+    record: &CacheRecord,
+) -> Result<StepResult, StepError> {
+    shared.store.records().note_recent(&shared.place(step.id), key)?;
+    Ok(with_layer(parent, record.layer))
+}
+
+/// Returns the tree of a step whose layer goes on top of its parent's.
+pub(super) fn with_layer(parent: &Tree, layer: mica_image::LayerId) -> StepResult {
+    let mut tree = parent.clone();
+    tree.push(TreeLayer { id: layer, diff_id: None });
+    StepResult::Tree(tree)
+}

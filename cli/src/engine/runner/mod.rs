@@ -1,0 +1,252 @@
+//! Does what the solver decides: resolves sources, looks up records, runs steps, stores their layers.
+//!
+//! A step's way through here: [`StepRunner::contents`] names the content it takes (for COPY: selects it), `lookup` finds a record
+//! whose conditions hold, `execute` takes the step's lock, looks again (another build may have done the work), runs it and
+//! stores layer and record.
+
+mod copy;
+mod error;
+mod lookup;
+mod mounts;
+mod reason;
+mod run;
+mod source;
+mod workdir;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mica_cache::{KeyPart as RecordPart, PlaceId, RecordKey, Store, TreeHash};
+use mica_image::tree::Tree;
+use mica_solver::graph::BuildGraph;
+use mica_solver::{CacheKey, Executed, KeyParts, Lookup, Op, Step, StepContext, StepId, StepInputs, StepResult, StepRunner};
+
+pub(crate) use error::StepError;
+pub(crate) use run::network;
+pub(crate) use source::Download;
+use source::SourceFiles;
+
+use super::bases::Bases;
+use super::blocking::blocking;
+use super::build_log::BuildLog;
+use super::request::BuildRequest;
+use super::Host;
+use copy::Taken;
+
+/// Runs the steps of one build.
+pub(crate) struct EngineRunner {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What the steps of one build have in common.
+pub(crate) struct Shared {
+    pub(super) host: Arc<Host>,
+    pub(super) store: Store,
+    pub(super) request: Arc<BuildRequest>,
+    pub(super) bases: Arc<Bases>,
+    pub(super) contexts: BTreeMap<Option<String>, super::context::BuildContext>,
+    pub(super) log: BuildLog,
+    /// Where each step stands in its file, to find earlier records of the same place.
+    places: BTreeMap<StepId, PlaceId>,
+    /// Files of resolved source steps.
+    files: Mutex<HashMap<StepId, Arc<SourceFiles>>>,
+    /// What COPY and WORKDIR steps and bind mounts were found to take, from `contents` to `execute`.
+    taken: Mutex<HashMap<StepId, Arc<Vec<Taken>>>>,
+}
+
+impl EngineRunner {
+    /// Returns a runner for `graph`; `identity` tells builds of one Dockerfile in one context from others.
+    pub(crate) fn new(
+        host: Arc<Host>,
+        request: Arc<BuildRequest>,
+        bases: Arc<Bases>,
+        contexts: BTreeMap<Option<String>, super::context::BuildContext>,
+        log: BuildLog,
+        graph: &BuildGraph,
+        identity: &str,
+    ) -> Self {
+        let shared = Shared {
+            store: host.store.clone(),
+            host,
+            request,
+            bases,
+            contexts,
+            log,
+            places: places(graph, identity),
+            files: Mutex::default(),
+            taken: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl Shared {
+    fn files(&self, step: StepId) -> Arc<SourceFiles> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.get(&step).cloned().expect("a source step is resolved before anything sees it")
+    }
+
+    fn keep_files(&self, step: StepId, files: SourceFiles) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(step, Arc::new(files));
+    }
+
+    fn taken(&self, step: StepId) -> Arc<Vec<Taken>> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.get(&step).cloned().unwrap_or_default()
+    }
+
+    fn keep_taken(&self, step: StepId, taken: Vec<Taken>) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(step, Arc::new(taken));
+    }
+
+    fn place(&self, step: StepId) -> PlaceId {
+        self.places[&step]
+    }
+}
+
+impl StepRunner for EngineRunner {
+    type Error = StepError;
+
+    async fn source(&self, step: &Step, cx: &StepContext) -> Result<StepResult, StepError> {
+        source::resolve(&self.shared, step, cx).await
+    }
+
+    async fn contents(&self, step: &Step, inputs: &StepInputs) -> Result<KeyParts, StepError> {
+        let (shared, step, inputs) = (self.shared.clone(), step.clone(), inputs.clone());
+        blocking(move || match &step.op {
+            Op::Copy(copy) => copy::contents(&shared, &step, copy, &inputs),
+            Op::Run(run) => mounts::contents(&shared, &step, run, &inputs),
+            _ => Ok(KeyParts::default()),
+        })
+        .await
+    }
+
+    async fn lookup(
+        &self,
+        step: &Step,
+        key: &CacheKey,
+        parts: &KeyParts,
+        inputs: &StepInputs,
+    ) -> Result<Lookup, StepError> {
+        let (shared, step, key, parts) = (self.shared.clone(), step.clone(), *key, parts.clone());
+        let parent = inputs.parent.clone();
+        blocking(move || match lookup::find(&shared, &step, &key, &parent)? {
+            Some(result) => Ok(Lookup::Hit(result)),
+            None => Ok(Lookup::Miss(reason::of_miss(&shared, &step, &parts)?)),
+        })
+        .await
+    }
+
+    async fn execute(
+        &self,
+        step: &Step,
+        key: &CacheKey,
+        parts: &KeyParts,
+        inputs: &StepInputs,
+        cx: &StepContext,
+    ) -> Result<Executed, StepError> {
+        let work = Work {
+            shared: self.shared.clone(),
+            step: step.clone(),
+            key: *key,
+            parts: parts.clone(),
+            inputs: inputs.clone(),
+            cx: cx.clone(),
+        };
+        match step.op {
+            Op::Run(_) => run::execute(work).await,
+            _ => blocking(move || execute_files(&work)).await,
+        }
+    }
+}
+
+/// One step on its way from miss to record.
+pub(crate) struct Work {
+    shared: Arc<Shared>,
+    step: Step,
+    key: CacheKey,
+    parts: KeyParts,
+    inputs: StepInputs,
+    cx: StepContext,
+}
+
+impl Work {
+    /// Waits for the right to run this step and looks once more: another build may have run it meanwhile.
+    fn lock(&self) -> Result<Turn, StepError> {
+        let cancelled = || self.cx.cancel.is_cancelled();
+        let lock = self.shared.store.lock_step(&self.key.hex(), &cancelled)?;
+        if !self.step.ignore_cache
+            && let Some(result) = lookup::find(&self.shared, &self.step, &self.key, &self.inputs.parent)?
+        {
+            return Ok(Turn::Shared(Executed { result, equal_output: true, bytes: 0, shared: true }));
+        }
+        Ok(Turn::Ours(lock))
+    }
+
+    /// The step's parts as records keep them, with the listings of what it took.
+    fn record_parts(&self) -> Result<Vec<RecordPart>, StepError> {
+        let details = copy::details(&self.shared, self.step.id)?;
+        let part = |part: &mica_solver::KeyPart| RecordPart {
+            name: part.name.clone(),
+            value: part.value.clone(),
+            detail: details.get(&part.name).copied(),
+        };
+        Ok(self.parts.0.iter().map(part).collect())
+    }
+
+    fn record_key(&self) -> RecordKey {
+        RecordKey(*self.key.as_bytes())
+    }
+}
+
+/// Whose turn it is to run a step.
+enum Turn {
+    /// Ours, as long as this lock lives.
+    Ours(mica_cache::StepLock),
+    /// Another build's, and it is done.
+    Shared(Executed),
+}
+
+fn execute_files(work: &Work) -> Result<Executed, StepError> {
+    let lock = match work.lock()? {
+        Turn::Shared(executed) => return Ok(executed),
+        Turn::Ours(lock) => lock,
+    };
+    let executed = match &work.step.op {
+        Op::Copy(copy) => copy::execute(work, copy),
+        Op::Workdir(workdir) => workdir::execute(work, workdir),
+        _ => unreachable!("only COPY and WORKDIR are file steps"),
+    };
+    drop(lock);
+    executed
+}
+
+/// A hash of what a tree contains, for remembering that conditions held there.
+fn tree_hash(tree: &Tree) -> TreeHash {
+    let mut hasher = blake3::Hasher::new();
+    for layer in tree {
+        hasher.update(layer.id.as_bytes());
+    }
+    TreeHash(*hasher.finalize().as_bytes())
+}
+
+/// A place is the same file's same stage's n-th step of a kind: what an edit of the step itself does not change.
+fn places(graph: &BuildGraph, identity: &str) -> BTreeMap<StepId, PlaceId> {
+    let mut counts: HashMap<(Option<&str>, String, &str), u32> = HashMap::new();
+    graph
+        .steps()
+        .map(|step| {
+            let kind = match step.op {
+                Op::Run(_) => "run",
+                Op::Copy(_) => "copy",
+                Op::Workdir(_) => "workdir",
+                _ => "source",
+            };
+            let count = counts.entry((step.stage.as_deref(), step.platform.to_string(), kind)).or_insert(0);
+            *count += 1;
+            let stage = step.stage.as_deref().unwrap_or_default();
+            let text = format!("{identity}\0{stage}\0{}\0{kind}\0{count}", step.platform);
+            (step.id, PlaceId(*blake3::hash(text.as_bytes()).as_bytes()))
+        })
+        .collect()
+}

@@ -1,0 +1,269 @@
+//! The mounts of a RUN: their content for the key, and what the sandbox is given.
+
+use std::collections::BTreeMap;
+
+use mica_cache::{MountLease, Ownership, Sharing as CacheSharing};
+use mica_executor::copy::{Layout, SelectRequest, SourcePattern, select};
+use mica_executor::{MountKind, MountSpec, Source, SourceId, Writes};
+use mica_image::root_dir::{Links, RootDir};
+use mica_image::tree::{Tree, TreeLayer};
+use mica_solver::graph::{RunMount, RunMountKind, RunOp, Sharing};
+use mica_solver::{KeyParts, Step, StepInputs, StepResult};
+
+use super::copy::{Bearer, Taken, copy_into, layer_of};
+use super::source::SourceFiles;
+use super::{Shared, StepError};
+use crate::engine::patterns::DockerfilePatterns;
+use crate::engine::request::SecretSource;
+
+/// The sandbox's own version; raised when a change of it could be seen by a step.
+const SANDBOX_VERSION: u32 = 1;
+
+/// Names the content of bind mounts, and what the sandbox adds to the key.
+pub(super) fn contents(
+    shared: &Shared,
+    step: &Step,
+    run: &RunOp,
+    inputs: &StepInputs,
+) -> Result<KeyParts, StepError> {
+    let mut parts = KeyParts::default();
+    parts.push("sandbox", SANDBOX_VERSION.to_string());
+    parts.push("owners", shared.store.ownership().as_str());
+    let mut all = Vec::new();
+    for mount in &run.mounts {
+        let Some((slot, source)) = content_source(mount) else { continue };
+        let taken = take(shared, step, slot, source, &mount.target, inputs)?;
+        parts.push(&taken.part, blake3::Hash::from_bytes(taken.selection.digest()).to_hex().to_string());
+        all.push(taken);
+    }
+    shared.keep_taken(step.id, all);
+    Ok(parts)
+}
+
+/// The slot and path whose content a mount shows at its start.
+fn content_source(mount: &RunMount) -> Option<(u32, &str)> {
+    match &mount.kind {
+        RunMountKind::Bind { slot, source, .. } => Some((*slot, source)),
+        RunMountKind::Cache { from, .. } => from.as_ref().map(|(slot, source)| (*slot, source.as_str())),
+        _ => None,
+    }
+}
+
+fn take(
+    shared: &Shared,
+    step: &Step,
+    slot: u32,
+    source: &str,
+    target: &str,
+    inputs: &StepInputs,
+) -> Result<Taken, StepError> {
+    let patterns = [SourcePattern { path: source.as_bytes().to_vec(), wildcards: false }];
+    let request =
+        SelectRequest { sources: &patterns, layout: Layout::Flat, exclude: &[], patterns: &DockerfilePatterns };
+    let part = format!("content of mount `{target}`");
+    match inputs.slot(slot).expect("a plan gives every mount its slot") {
+        StepResult::Tree(tree) => {
+            let tree = shared.store.layers().tree(tree)?;
+            let selection = select(&tree, &request).map_err(|error| StepError::select(step, error))?;
+            Ok(Taken { part, selection, from: Bearer::Layers })
+        }
+        StepResult::Files(id) => match &*shared.files(*id) {
+            SourceFiles::Context(tree) => {
+                let selection = select(&**tree, &request).map_err(|error| StepError::select(step, error))?;
+                Ok(Taken { part, selection, from: Bearer::Context(tree.clone()) })
+            }
+            SourceFiles::Download(_) | SourceFiles::Inline(_) => {
+                Err(StepError::mount(step, format!("nothing can be mounted at `{target}` from a single file source")))
+            }
+        },
+    }
+}
+
+/// What a step's mounts need while it runs.
+#[derive(Default)]
+pub(super) struct Prepared {
+    /// For the portable description.
+    pub specs: Vec<MountSpec>,
+    /// What stands behind their names on this host.
+    pub sources: BTreeMap<SourceId, Source>,
+    /// Variables that secrets set.
+    pub env: Vec<(String, String)>,
+    /// Values to be kept out of the log.
+    pub secrets: Vec<Vec<u8>>,
+    /// Cache mounts in use.
+    pub leases: Vec<MountLease>,
+}
+
+/// Prepares all mounts of `run`.
+pub(super) fn prepare(
+    shared: &Shared,
+    step: &Step,
+    run: &RunOp,
+    inputs: &StepInputs,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Prepared, StepError> {
+    let mut prepared = Prepared::default();
+    let taken = shared.taken(step.id);
+    let mut taken = taken.iter();
+    for (number, mount) in run.mounts.iter().enumerate() {
+        let id = SourceId(format!("mount-{number}"));
+        let content = content_source(mount).and_then(|_| taken.next());
+        let mut preparing = Preparing { shared, step, inputs, prepared: &mut prepared, id, cancelled };
+        preparing.mount(mount, content)?;
+    }
+    Ok(prepared)
+}
+
+struct Preparing<'a> {
+    shared: &'a Shared,
+    step: &'a Step,
+    inputs: &'a StepInputs,
+    prepared: &'a mut Prepared,
+    id: SourceId,
+    cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Preparing<'_> {
+    fn mount(&mut self, mount: &RunMount, content: Option<&Taken>) -> Result<(), StepError> {
+        let kind = match &mount.kind {
+            RunMountKind::Bind { slot, source, read_only } => {
+                let content = content.expect("a bind mount has content");
+                Some(self.bind(*slot, source, *read_only, content)?)
+            }
+            RunMountKind::Cache { id, sharing, read_only, mode, uid, gid, .. } => {
+                let owner = (*uid, *gid, *mode);
+                Some(self.cache(id, *sharing, *read_only, owner, content)?)
+            }
+            RunMountKind::Tmpfs { size } => Some(MountKind::Tmpfs { size: *size }),
+            RunMountKind::Secret { .. } => self.secret(mount)?,
+            RunMountKind::Ssh { id, required, mode, uid, gid } => {
+                self.ssh(mount, id, *required, (*uid, *gid, *mode))?
+            }
+            RunMountKind::Script { content } => Some(MountKind::File { content: content.clone(), mode: 0o755 }),
+        };
+        if let Some(kind) = kind {
+            self.prepared.specs.push(MountSpec { target: mount.target.clone(), kind });
+        }
+        Ok(())
+    }
+
+    /// Files of a stage are its layers' directories; files of a context become a layer of their own first, so that what
+    /// `.dockerignore` leaves out stays out and nothing of the host is mounted.
+    fn bind(
+        &mut self,
+        slot: u32,
+        source: &str,
+        read_only: bool,
+        content: &Taken,
+    ) -> Result<MountKind, StepError> {
+        let (tree, subpath) = match self.inputs.slot(slot) {
+            Some(StepResult::Tree(tree)) => (tree.clone(), source.to_owned()),
+            _ => {
+                let layer = layer_of(self.shared, self.step, content)?;
+                let file_name = content.single_name().unwrap_or_default();
+                (vec![TreeLayer { id: layer, diff_id: None }], file_name)
+            }
+        };
+        let lowers = self.lowers(&tree)?;
+        let writes = if read_only { Writes::Refused } else { Writes::Discarded };
+        Ok(MountKind::Overlay { lowers, subpath, writes })
+    }
+
+    fn lowers(&mut self, tree: &Tree) -> Result<Vec<SourceId>, StepError> {
+        let lowers = self.shared.store.layers().lowers(tree)?;
+        let mut ids = Vec::with_capacity(lowers.len());
+        for (number, path) in lowers.into_iter().enumerate() {
+            let id = SourceId(format!("{}-{number}", self.id.0));
+            self.prepared.sources.insert(id.clone(), Source::Path(path));
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    /// Another owner or mode, or other initial content, is another cache directory, as in the reference.
+    fn cache(
+        &mut self,
+        id: &str,
+        sharing: Sharing,
+        read_only: bool,
+        (uid, gid, mode): (u32, u32, u32),
+        content: Option<&Taken>,
+    ) -> Result<MountKind, StepError> {
+        let sharing = match sharing {
+            Sharing::Shared => CacheSharing::Shared,
+            Sharing::Private => CacheSharing::Private,
+            Sharing::Locked => CacheSharing::Locked,
+        };
+        let mut name = format!("{id}\0{uid}:{gid} {mode:o}");
+        if let Some(content) = content {
+            name.push_str(&blake3::Hash::from_bytes(content.selection.digest()).to_hex());
+        }
+        let make = |directory: &std::path::Path| fill(self.shared, self.step, directory, (uid, gid, mode), content);
+        let lease = self.shared.store.mounts().take(&name, sharing, &make, self.cancelled)?;
+        self.prepared.sources.insert(self.id.clone(), Source::Path(lease.path().to_owned()));
+        self.prepared.leases.push(lease);
+        Ok(MountKind::Bind { source: self.id.clone(), subpath: String::new(), readonly: read_only })
+    }
+
+    fn secret(&mut self, mount: &RunMount) -> Result<Option<MountKind>, StepError> {
+        let RunMountKind::Secret { id, env, required, mode, uid, gid } = &mount.kind else { return Ok(None) };
+        let value = match self.shared.request.secrets.get(id) {
+            None if *required => return Err(StepError::missing(self.step, "secret", id, "--secret id=")),
+            None => None,
+            Some(SecretSource::Value(value)) => Some(value.clone()),
+            Some(SecretSource::File(path)) => Some(std::fs::read(path).map_err(|error| {
+                StepError::read(self.step, path.as_os_str().as_encoded_bytes(), error)
+            })?),
+        };
+        if let Some(name) = env {
+            let text = String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned();
+            self.prepared.env.push((name.clone(), text));
+        }
+        let Some(value) = value else { return Ok(None) };
+        self.prepared.secrets.push(value.clone());
+        if mount.target.is_empty() {
+            return Ok(None);
+        }
+        self.prepared.sources.insert(self.id.clone(), Source::Content(value));
+        Ok(Some(MountKind::Secret { source: self.id.clone(), uid: *uid, gid: *gid, mode: *mode }))
+    }
+
+    fn ssh(
+        &mut self,
+        mount: &RunMount,
+        id: &str,
+        required: bool,
+        (_uid, _gid, _mode): (u32, u32, u32),
+    ) -> Result<Option<MountKind>, StepError> {
+        let Some(sockets) = self.shared.request.ssh.get(id) else {
+            if required {
+                return Err(StepError::missing(self.step, "ssh agent", id, "--ssh "));
+            }
+            return Ok(None);
+        };
+        let [socket] = sockets.as_slice() else {
+            return Err(StepError::mount(self.step, format!("ssh `{id}`: exactly one agent socket can be given")));
+        };
+        self.prepared.sources.insert(self.id.clone(), Source::Path(socket.clone()));
+        self.prepared.env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));
+        Ok(Some(MountKind::SshSocket { source: self.id.clone() }))
+    }
+}
+
+/// Fills the directory of a new cache mount.
+fn fill(
+    shared: &Shared,
+    step: &Step,
+    directory: &std::path::Path,
+    (uid, gid, mode): (u32, u32, u32),
+    content: Option<&Taken>,
+) -> std::io::Result<()> {
+    if let Some(content) = content {
+        copy_into(shared, step, content, directory).map_err(std::io::Error::other)?;
+    }
+    let top = RootDir::open(directory, Links::Refused)?;
+    if shared.store.ownership() != Ownership::Single {
+        top.set_owner(b"", uid, gid)?;
+    }
+    top.set_mode(b"", mode)
+}

@@ -1,0 +1,221 @@
+//! RUN: a command in a sandbox over the parent's layers; what it changed becomes a layer.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use mica_executor::{
+    Cancel, Launch, MountSpec, NetworkMode, Resources, RunSpec, SecurityMode, Stdio, Stream, Ulimit, UserSpec,
+};
+use mica_solver::graph::{self, RunOp};
+use mica_solver::{BuildEvent, Executed, LogStream, Op};
+
+use super::mounts::{self, Prepared};
+use super::{StepError, Turn, Work, copy, lookup};
+use crate::engine::blocking::blocking;
+use crate::engine::mask::Masker;
+
+/// Lines of output kept for the error message.
+const TAIL_LINES: usize = 20;
+
+/// Runs the command of a RUN step and stores what it changed.
+pub(super) async fn execute(work: Work) -> Result<Executed, StepError> {
+    let token = work.cx.cancel.clone();
+    let cancel = Cancel::new().map_err(|errno| StepError::mount(&work.step, format!("no event descriptor: {errno}")))?;
+    let for_run = cancel.clone();
+    let mut running = std::pin::pin!(blocking(move || run(&work, &for_run)));
+    tokio::select! {
+        result = &mut running => return result,
+        () = token.cancelled() => cancel.cancel(),
+    }
+    running.await
+}
+
+fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
+    let Op::Run(op) = &work.step.op else { unreachable!("only RUN steps come here") };
+    let lock = match work.lock()? {
+        Turn::Shared(executed) => return Ok(executed),
+        Turn::Ours(lock) => lock,
+    };
+    let shared = &work.shared;
+    let cancelled = || work.cx.cancel.is_cancelled();
+    let prepared = mounts::prepare(shared, &work.step, op, &work.inputs, &cancelled)?;
+    let layers = shared.store.layers();
+    let snapshot = layers.prepare(&work.inputs.parent)?;
+    let begin = Instant::now();
+    let started = copy::seconds_now().0;
+    let spec = spec(op, prepared.specs.clone(), &prepared.env, shared.request.no_new_privileges)?;
+    let mut output = Output::new(work, &prepared)?;
+    let launch = Launch {
+        lowers: snapshot.lowers().to_vec(),
+        upper: snapshot.upper(),
+        work: snapshot.work(),
+        skeleton: snapshot.skeleton(),
+        scratch: snapshot.mount_point(),
+        sources: prepared.sources,
+        resolv_conf: shared.host.resolv_conf.clone(),
+        stdio: Stdio::Captured,
+        grace: Launch::GRACE,
+    };
+    let sandbox = shared.host.sandbox().map_err(|error| StepError::sandbox(&work.step, error))?;
+    let ended = sandbox.run(&spec, launch, &mut |stream, bytes| output.take(stream, bytes), cancel);
+    output.end();
+    if cancel.is_cancelled() {
+        return Err(StepError::Canceled);
+    }
+    let ended = ended.map_err(|error| StepError::sandbox(&work.step, error))?;
+    if !ended.success() {
+        let command = op.argv.join(" ");
+        return Err(StepError::Command { command, status: ended, tail: output.tail.into(), log: output.path });
+    }
+    let duration = begin.elapsed();
+    let parent = layers.tree(&work.inputs.parent)?;
+    let committed = layers.commit_upper(snapshot, &parent, &|_| false, copy::seconds_now().0)?;
+    drop(prepared.leases);
+    copy::record(work, committed.layer.id(), Vec::new(), Some((started, duration)))?;
+    drop(lock);
+    Ok(Executed {
+        result: lookup::with_layer(&work.inputs.parent, committed.layer.id()),
+        equal_output: committed.existed,
+        bytes: committed.layer.own_bytes(),
+        shared: false,
+    })
+}
+
+/// The portable description of the command.
+fn spec(
+    op: &RunOp,
+    mounts: Vec<MountSpec>,
+    secrets: &[(String, String)],
+    no_new_privileges: bool,
+) -> Result<RunSpec, StepError> {
+    let mut env = op.env.clone();
+    env.extend(op.proxy_env.iter().cloned());
+    for (name, value) in secrets {
+        // The image's own agent variable wins, as in the reference.
+        if name != "SSH_AUTH_SOCK" || !env.iter().any(|(known, _)| known == name) {
+            env.push((name.clone(), value.clone()));
+        }
+    }
+    Ok(RunSpec {
+        env,
+        cwd: op.cwd.clone(),
+        user: UserSpec(op.user.clone()),
+        hostname: op.hostname.clone(),
+        network: network(op.network),
+        security: match op.security {
+            graph::SecurityMode::Sandbox => SecurityMode::Sandbox,
+            graph::SecurityMode::Insecure => SecurityMode::Insecure,
+        },
+        no_new_privileges,
+        extra_hosts: op.extra_hosts.clone(),
+        ulimits: op.ulimits.iter().filter_map(|text| ulimit(text)).collect(),
+        shm_size: op.shm_size,
+        resources: resources(&op.resources),
+        cgroup_parent: op.cgroup_parent.clone(),
+        mounts,
+        ..RunSpec::new(op.argv.iter().cloned())
+    })
+}
+
+pub(crate) const fn network(mode: graph::NetworkMode) -> NetworkMode {
+    match mode {
+        graph::NetworkMode::Default => NetworkMode::Private,
+        graph::NetworkMode::None => NetworkMode::None,
+        graph::NetworkMode::Host => NetworkMode::Host,
+    }
+}
+
+/// `name=soft[:hard]`, checked when the command line was read; `-1` is no limit.
+fn ulimit(text: &str) -> Option<Ulimit> {
+    let (name, limits) = text.split_once('=')?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let value = |text: &str| text.parse::<u64>().ok();
+    Some(Ulimit { name: name.to_owned(), soft: value(soft), hard: value(hard) })
+}
+
+fn resources(limits: &graph::Resources) -> Resources {
+    Resources {
+        memory: limits.memory.and_then(|bytes| u64::try_from(bytes).ok()),
+        memory_swap: limits.memory_swap,
+        cpu_shares: limits.cpu_shares,
+        cpu_period: limits.cpu_period,
+        cpu_quota: limits.cpu_quota,
+        cpuset_cpus: limits.cpuset_cpus.clone(),
+        cpuset_mems: limits.cpuset_mems.clone(),
+    }
+}
+
+/// Where a command's output goes: masked, to the log file, the event stream and the tail for a failure.
+struct Output<'a> {
+    work: &'a Work,
+    maskers: [Masker; 2],
+    file: Option<std::fs::File>,
+    path: Option<PathBuf>,
+    tail: VecDeque<String>,
+    partial: Vec<u8>,
+}
+
+impl<'a> Output<'a> {
+    fn new(work: &'a Work, prepared: &Prepared) -> Result<Self, StepError> {
+        let masker = Masker::new(prepared.secrets.iter().map(Vec::as_slice));
+        let opened = work.shared.log.step_file(work.step.id);
+        let (file, path) = opened.map_or((None, None), |(file, path)| (Some(file), Some(path)));
+        Ok(Self {
+            work,
+            maskers: [masker.clone(), masker],
+            file,
+            path,
+            tail: VecDeque::new(),
+            partial: Vec::new(),
+        })
+    }
+
+    fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        let masker = &mut self.maskers[usize::from(stream == Stream::Stderr)];
+        let shown = masker.push(bytes);
+        self.show(stream, &shown);
+    }
+
+    fn end(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let rest = self.maskers[usize::from(stream == Stream::Stderr)].finish();
+            self.show(stream, &rest);
+        }
+        if !self.partial.is_empty() {
+            let line = std::mem::take(&mut self.partial);
+            self.add_to_tail(&line);
+        }
+    }
+
+    fn show(&mut self, stream: Stream, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(file) = &mut self.file
+            && file.write_all(bytes).is_err()
+        {
+            // A log that cannot be written (a full disk) must not end the step; what is shown live is not lost.
+            self.file = None;
+        }
+        self.partial.extend_from_slice(bytes);
+        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            self.add_to_tail(&line);
+        }
+        let stream = match stream {
+            Stream::Stdout => LogStream::Stdout,
+            Stream::Stderr => LogStream::Stderr,
+        };
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.work.cx.events.send_blocking(BuildEvent::StepLog { id: self.work.step.id, stream, text });
+    }
+
+    fn add_to_tail(&mut self, line: &[u8]) {
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(String::from_utf8_lossy(line).trim_end().to_owned());
+    }
+}

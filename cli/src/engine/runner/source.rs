@@ -1,0 +1,94 @@
+//! Source steps: what is there before anything runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mica_cache::{ContextTree, Scratch};
+use mica_executor::copy::Selection;
+use mica_image::FileDigest;
+use mica_image::index::{Time, TimeKind};
+use mica_solver::graph::ContextSource;
+use mica_solver::{Op, Step, StepContext, StepResult};
+
+use super::copy::seconds_now;
+use super::{Shared, StepError};
+use crate::engine::blocking::blocking;
+
+/// Files that are no layer.
+pub(crate) enum SourceFiles {
+    /// A context or a checkout.
+    Context(Arc<ContextTree>),
+    /// One downloaded file.
+    Download(Download),
+    /// Files written in the Dockerfile: name and content.
+    Inline(Vec<(String, String)>),
+}
+
+/// A downloaded file.
+#[derive(Debug)]
+pub(crate) struct Download {
+    /// Where it came from.
+    pub url: String,
+    /// Where it lies.
+    pub file: PathBuf,
+    /// Its size.
+    pub size: u64,
+    /// The digest of its bytes.
+    pub digest: FileDigest,
+    /// The name the server or the URL gives it.
+    pub name: String,
+    /// Last-Modified, in seconds since 1970.
+    pub last_modified: Option<i64>,
+    /// Keeps the file for this build.
+    pub _scratch: Option<Scratch>,
+}
+
+impl Download {
+    /// Returns the file as what ADD takes: mode 0600, with the server's time, under `name` or its own.
+    pub(super) fn selection(&self, name: &str) -> Selection {
+        let name = if name.is_empty() { &self.name } else { name };
+        let mtime = match self.last_modified {
+            Some(seconds) => Time { seconds, nanoseconds: 0, kind: TimeKind::Set },
+            None => {
+                let (seconds, nanoseconds) = seconds_now();
+                Time { seconds, nanoseconds, kind: TimeKind::Now }
+            }
+        };
+        let file: Arc<Path> = Arc::from(self.file.as_path());
+        Selection::from_file(name.as_bytes(), file, (self.size, self.digest), 0o600, mtime)
+    }
+}
+
+/// Resolves a source step.
+pub(super) async fn resolve(
+    shared: &Arc<Shared>,
+    step: &Step,
+    cx: &StepContext,
+) -> Result<StepResult, StepError> {
+    let files = match &step.op {
+        Op::Image(source) => {
+            let tree = shared.bases.tree(&shared.host, source, step.id, cx).await?;
+            return Ok(StepResult::Tree(tree));
+        }
+        Op::Context(source) => scan(shared, source).await?,
+        Op::Http(source) => SourceFiles::Download(shared.host.download(source, step.id, cx).await.map_err(crate::engine::context::ContextError::from)?),
+        Op::Git(source) => {
+            let checkout = shared.host.checkout(source, cx).await.map_err(crate::engine::context::ContextError::from)?;
+            SourceFiles::Context(Arc::new(checkout))
+        }
+        Op::Inline(source) => SourceFiles::Inline(source.files.clone()),
+        Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => unreachable!("the scheduler resolves sources only"),
+    };
+    shared.keep_files(step.id, files);
+    Ok(StepResult::Files(step.id))
+}
+
+async fn scan(shared: &Arc<Shared>, source: &ContextSource) -> Result<SourceFiles, StepError> {
+    let (shared, source) = (shared.clone(), source.clone());
+    blocking(move || {
+        let context = &shared.contexts[&source.name];
+        let tree = context.scan(&shared.store, &source.wanted)?;
+        Ok(SourceFiles::Context(Arc::new(tree)))
+    })
+    .await
+}
