@@ -6,13 +6,14 @@
 //! <hex>/layer.tar         a layer, or a link to one
 //! ```
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::read::ReadArchiveError;
+use crate::compress::Codec;
 use crate::lenient::null_as_default;
 use crate::{ContentDigest, Descriptor, Dialect, DiffId, LayerCompression, MediaType};
 
@@ -57,30 +58,17 @@ pub(super) fn describe_layer(
 ) -> Result<Descriptor, LayerError> {
     let mut head = Vec::new();
     open().map_err(LayerError::Open)?.take(8).read_to_end(&mut head).map_err(LayerError::Read)?;
-    let Some(compression) = compression(&head) else {
-        let digest = ContentDigest::from_bytes(*diff_id.as_bytes());
-        return Ok(Descriptor::new(MediaType::DOCKER_LAYER_TAR, digest, size));
+    let compression = match Codec::detect(&head) {
+        Codec::Plain => {
+            let digest = ContentDigest::from_bytes(*diff_id.as_bytes());
+            return Ok(Descriptor::new(MediaType::DOCKER_LAYER_TAR, digest, size));
+        }
+        Codec::Gzip => LayerCompression::Gzip,
+        Codec::Zstd => LayerCompression::Zstd,
+        Codec::Bzip2 | Codec::Xz => return Err(LayerError::Read(io::ErrorKind::Unsupported.into())),
     };
     let mut hasher = Sha256::new();
     io::copy(&mut open().map_err(LayerError::Open)?, &mut hasher).map_err(LayerError::Read)?;
     let digest = ContentDigest::from_bytes(hasher.finalize().into());
     Ok(Descriptor::new(MediaType::layer(Dialect::Docker, compression), digest, size))
-}
-
-/// Returns how a file that starts like this is compressed, `None` if it is not.
-pub(super) fn compression(head: &[u8]) -> Option<LayerCompression> {
-    match head {
-        [0x1f, 0x8b, ..] => Some(LayerCompression::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(LayerCompression::Zstd),
-        _ => None,
-    }
-}
-
-/// Returns a reader of what is in a compressed file.
-pub(super) fn decoder<'a>(mut file: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    match compression(file.fill_buf()?) {
-        Some(LayerCompression::Gzip) => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(file))),
-        Some(LayerCompression::Zstd) => Ok(Box::new(zstd::Decoder::with_buffer(file)?)),
-        Some(LayerCompression::None) | None => Ok(Box::new(file)),
-    }
 }

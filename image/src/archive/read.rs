@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 use super::legacy;
 use super::members::{Extent, MalformedArchive, Members};
+use crate::compress::{Codec, Decoder};
 use crate::config::{CONFIG_SIZE_MAX, InvalidConfig};
 use crate::layout::{BLOBS, INDEX_FILE, LAYOUT_FILE};
 use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, InvalidManifest, MANIFEST_SIZE_MAX};
+use crate::root_dir::{Links, RootDir};
 use crate::verify::VerifyingReader;
 use crate::{ContentDigest, Descriptor, Document, ImageConfig, MediaType, Reference};
 
@@ -43,7 +43,7 @@ pub struct ArchivedImage {
 
 #[derive(Debug)]
 enum Storage {
-    Directory(PathBuf),
+    Directory(RootDir),
     Tar(Members),
 }
 
@@ -173,7 +173,7 @@ impl ImageArchive {
         let file_error = |source| ReadArchiveError::File { path: path.to_owned(), source };
         let file = File::open(path).map_err(file_error)?;
         let storage = if file.metadata().map_err(file_error)?.is_dir() {
-            Storage::Directory(path.to_owned())
+            Storage::Directory(RootDir::open(path, Links::Inside).map_err(file_error)?)
         } else {
             let file = decompressed(file, spool).map_err(file_error)?;
             let malformed = |source| ReadArchiveError::Malformed { path: path.to_owned(), source };
@@ -410,32 +410,21 @@ fn blob_name(blob: &Descriptor) -> String {
     format!("{BLOBS}/{}", blob.digest.hex())
 }
 
-/// Opens a regular file below a directory; no link leads out of it, and no device or pipe is opened.
-fn open_below(directory: &Path, name: &str) -> io::Result<(File, u64)> {
-    let root = openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened =
-        openat2(&root, name, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS);
-    let file = match opened {
-        Err(rustix::io::Errno::NOSYS) => openat(&root, name, flags | OFlags::NOFOLLOW, Mode::empty()),
-        other => other,
-    };
-    let file = File::from(file?);
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    Ok((file, metadata.len()))
+/// Opens a regular file below a directory; no link leads out of it.
+fn open_below(directory: &RootDir, name: &str) -> io::Result<(File, u64)> {
+    let file = directory.open_file(name.as_bytes())?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
 }
 
 /// Returns the file itself if it is not compressed, else a nameless file with what was in it.
-fn decompressed(file: File, spool: &Path) -> io::Result<File> {
-    let mut head = BufReader::new(file.try_clone()?);
-    let magic = head.fill_buf()?;
-    if legacy::compression(magic).is_none() {
-        return Ok(file);
+fn decompressed(mut file: File, spool: &Path) -> io::Result<File> {
+    let mut decoder = Decoder::new(&mut file)?;
+    if decoder.codec() != Codec::Plain {
+        let mut unpacked = tempfile::tempfile_in(spool)?;
+        io::copy(&mut decoder, &mut unpacked)?;
+        return Ok(unpacked);
     }
-    let mut unpacked = tempfile::tempfile_in(spool)?;
-    io::copy(&mut legacy::decoder(head)?, &mut unpacked)?;
-    Ok(unpacked)
+    drop(decoder);
+    Ok(file)
 }
