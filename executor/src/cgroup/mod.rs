@@ -62,11 +62,7 @@ impl Group {
         if resources.is_empty() && parent.is_none() {
             return Ok(Group::default());
         }
-        if is_unified() {
-            unified::create(resources, parent)
-        } else {
-            v1::create(resources, parent)
-        }
+        if is_unified() { unified::create(resources, parent) } else { v1::create(resources, parent) }
     }
 
     /// Returns the files through which a process joins.
@@ -101,9 +97,34 @@ pub(crate) fn is_unified() -> bool {
     statfs(ROOT).is_ok_and(|fs| fs.f_type == CGROUP2_MAGIC)
 }
 
+const PREFIX: &str = "mica-";
+
 fn unique_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("mica-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Makes a group for a step, after removing those of processes that ended without doing so.
+fn make_group(parent: &Path) -> Result<PathBuf, String> {
+    remove_leftovers(parent);
+    let directory = parent.join(unique_name());
+    std::fs::create_dir_all(parent)
+        .and_then(|()| std::fs::create_dir(&directory))
+        .map_err(|error| format!("cannot make `{}`: {error}", directory.display()))?;
+    Ok(directory)
+}
+
+fn remove_leftovers(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // A group that still holds processes is not removed, and one that someone else removes is gone as well.
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
 }
 
 fn apply(directory: &Path, settings: &[Setting]) -> Result<(), CgroupError> {
@@ -137,4 +158,28 @@ fn checked_parent(parent: &str) -> Result<&str, CgroupError> {
         return Err(CgroupError::Unavailable { what: "the step by a control group".to_owned(), reason });
     }
     Ok(parent.trim_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_of_the_dead_go_and_groups_of_the_living_stay() {
+        let parent = tempfile::tempdir().unwrap();
+        let names = ["mica-4194305-0", "mica-1-0", "mica-x", "other"];
+        names.iter().for_each(|name| std::fs::create_dir(parent.path().join(name)).unwrap());
+        let made = make_group(parent.path()).unwrap();
+        let left: Vec<bool> = names.iter().map(|name| parent.path().join(name).exists()).collect();
+        assert_eq!(left, [false, true, true, true]);
+        assert!(
+            made.file_name().unwrap().to_str().unwrap().starts_with(&format!("mica-{}-", std::process::id()))
+        );
+    }
+
+    #[test]
+    fn a_parent_cannot_lead_out_of_the_hierarchy() {
+        assert!(checked_parent("/a/../../b").is_err());
+        assert_eq!(checked_parent("/a/b/").unwrap(), "a/b");
+    }
 }

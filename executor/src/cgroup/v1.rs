@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    CgroupError, Group, ROOT, Setting, apply, checked_parent, controllers, unavailable, unique_name,
-};
+use super::{CgroupError, Group, ROOT, Setting, apply, checked_parent, controllers, make_group, unavailable};
 use crate::spec::Resources;
 
 pub(super) fn create(resources: &Resources, parent: Option<&str>) -> Result<Group, CgroupError> {
@@ -15,7 +13,6 @@ pub(super) fn create(resources: &Resources, parent: Option<&str>) -> Result<Grou
         wanted.push("memory");
     }
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let name = unique_name();
     let mut group = Group::default();
     for controller in wanted {
         let hierarchy = Path::new(ROOT).join(controller);
@@ -28,7 +25,7 @@ pub(super) fn create(resources: &Resources, parent: Option<&str>) -> Result<Grou
             Some(parent) => hierarchy.join(checked_parent(parent)?),
             None => hierarchy.join(own_group(&own, controller)),
         };
-        let directory = make(&above, &name).map_err(|reason| unavailable(&settings, reason))?;
+        let directory = make_group(&above).map_err(|reason| unavailable(&settings, reason))?;
         group.directories.push(directory.clone());
         if controller == "cpuset" {
             inherit_cpuset(&above, &directory).map_err(|reason| unavailable(&settings, reason))?;
@@ -49,14 +46,6 @@ fn own_group(own: &str, controller: &str) -> PathBuf {
         names.split(',').any(|name| name == controller).then(|| fields.next())?
     });
     PathBuf::from(path.unwrap_or("/").trim_start_matches('/'))
-}
-
-fn make(above: &Path, name: &str) -> Result<PathBuf, String> {
-    let directory = above.join(name);
-    std::fs::create_dir_all(above)
-        .and_then(|()| std::fs::create_dir(&directory))
-        .map_err(|error| format!("cannot make `{}`: {error}", directory.display()))?;
-    Ok(directory)
 }
 
 /// A new group has no processor and no memory node until it is given some.

@@ -18,7 +18,7 @@ use super::root::open_directory;
 use super::setup::Setup;
 use super::trees::{self, NO_SUID, READ_ONLY};
 use crate::spec::{MountKind, MountSpec, SourceId, Writes};
-use crate::wire::{Orders, WireSource};
+use crate::wire::{IdMode, Orders, WireSource};
 
 /// A mount whose source has been opened.
 pub(super) struct Opened {
@@ -162,6 +162,8 @@ fn overlay(
 }
 
 pub(super) fn attach(setup: &mut Setup) -> Result<(), Failed> {
+    // Where only root exists, a file cannot be given to anyone else.
+    let only_root = setup.orders.ids == IdMode::Single;
     for source in std::mem::take(&mut setup.sources) {
         let target = setup.mount_point(&source.target, source.stub)?;
         verify_kind(&target, &source)?;
@@ -169,6 +171,7 @@ pub(super) fn attach(setup: &mut Setup) -> Result<(), Failed> {
             Content::Tree(tree) => tree,
             Content::Tmpfs { size } => tmpfs(size).attempt(|| format!("make `{}`", source.target))?,
             Content::File { content, uid, gid, mode } => {
+                let (uid, gid) = if only_root { (0, 0) } else { (uid, gid) };
                 FileInMemory { content: &content, uid, gid, mode }.show(setup.dev(), &target)?;
                 continue;
             }

@@ -119,3 +119,74 @@ fn log(context: &OwnedFd) -> String {
     }
     lines.join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys;
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    use rustix::thread::UnshareFlags;
+    use std::path::PathBuf;
+
+    struct Place {
+        directory: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn open(&self, name: &str) -> OwnedFd {
+            let path = self.make(name);
+            openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+        }
+
+        fn make(&self, name: &str) -> PathBuf {
+            let path = self.directory.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        }
+
+        /// Mounts two layers in the given way and returns what a file of the upper one says.
+        fn mount(&self, way: impl FnOnce(&Overlay<'_>, &Path) -> Result<OwnedFd, Failed>) -> String {
+            std::fs::write(self.make("top").join("f"), "top").unwrap();
+            std::fs::write(self.make("low").join("f"), "low").unwrap();
+            let lowers = [self.open("top"), self.open("low")];
+            let (upper, work) = (self.open("upper"), self.open("work"));
+            let writes = Some(Writable { upper: &upper, work: &work });
+            let overlay = Overlay { lowers: &lowers, writes, user_xattr: false };
+            let at = self.make("at");
+            let root = way(&overlay, &at).map_err(|failed| failed.at("mount")).unwrap();
+            std::fs::write(at.join("new"), "x").unwrap();
+            assert!(self.directory.path().join("upper/new").exists());
+            let found = openat(&root, "f", OFlags::RDONLY, Mode::empty()).unwrap();
+            std::io::read_to_string(std::fs::File::from(found)).unwrap()
+        }
+    }
+
+    /// Runs on a thread with mounts of its own; says so where this is not allowed.
+    fn with_own_mounts(test: impl FnOnce(&Place) + Send) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                if sys::unshare(UnshareFlags::NEWNS).is_err() {
+                    eprintln!("SKIPPED: mounting needs root");
+                    return;
+                }
+                mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+                test(&Place { directory: tempfile::tempdir().unwrap() });
+            });
+        });
+    }
+
+    #[test]
+    fn both_ways_of_mounting_give_the_same_tree() {
+        with_own_mounts(|place| assert_eq!(place.mount(|overlay, at| overlay.mount_at(at)), "top"));
+        with_own_mounts(|place| assert_eq!(place.mount(|overlay, at| overlay.mount_in_one_call(at)), "top"));
+    }
+
+    #[test]
+    fn the_kernel_says_in_its_own_words_what_it_refuses() {
+        with_own_mounts(|_| {
+            let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+            assert_eq!(fsconfig_set_string(&context, "nonsense", "x"), Err(Errno::INVAL));
+            assert!(log(&context).contains("nonsense"));
+        });
+    }
+}

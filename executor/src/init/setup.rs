@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -114,19 +114,23 @@ pub(super) fn report_created(setup: &mut Setup) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Gives the step a `/dev/null` of its own, and its user the right to open the pipes again by name.
+/// Gives the step a `/dev/null` of its own, and its user the right to open pipes or the terminal again by name.
 pub(super) fn take_over_streams(setup: &mut Setup) -> Result<(), Failed> {
-    if setup.orders.stdio != StdioKind::Captured {
-        return Ok(());
-    }
-    let null = openat(setup.dev(), "null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .attempt(|| "open `/dev/null`".into())?;
-    rustix::stdio::dup2_stdin(&null).attempt(|| "replace standard input".into())?;
     let owner = setup.identity.mapped_uid();
-    for stream in [std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
-        rustix::fs::fchown(stream, Some(owner), None).attempt(|| "hand over an output pipe".into())?;
+    let hand_over = |stream: BorrowedFd<'_>| {
+        rustix::fs::fchown(stream, Some(owner), None).attempt(|| "hand over a standard stream".into())
+    };
+    match setup.orders.stdio {
+        StdioKind::Passed => Ok(()),
+        StdioKind::Terminal => hand_over(std::io::stdin().as_fd()),
+        StdioKind::Captured => {
+            let null = openat(setup.dev(), "null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .attempt(|| "open `/dev/null`".into())?;
+            rustix::stdio::dup2_stdin(&null).attempt(|| "replace standard input".into())?;
+            hand_over(std::io::stdout().as_fd())?;
+            hand_over(std::io::stderr().as_fd())
+        }
     }
-    Ok(())
 }
 
 pub(super) fn configure_network(setup: &mut Setup) -> Result<(), Failed> {

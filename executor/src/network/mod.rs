@@ -74,13 +74,19 @@ impl Network {
                 Err(helper::Failed::Cancelled) => return Err(NetworkError::Cancelled),
                 Err(helper::Failed::Because(reason)) => {
                     tracing::debug!(helper = kind.program(), reason, "a network helper does not work");
-                    self.without_pasta.fetch_or(kind == Kind::Pasta, Ordering::Relaxed);
+                    // A step that could not be set up takes its helper with it, which says nothing of the helper.
+                    self.without_pasta.fetch_or(kind == Kind::Pasta && has_network(pid), Ordering::Relaxed);
                     reasons.push(reason);
                 }
             }
         }
         Err(NetworkError::NoHelper { reasons: reasons.join("; ") })
     }
+}
+
+/// Returns whether a process still has a network namespace; a dead one has not.
+fn has_network(pid: Pid) -> bool {
+    std::fs::read_link(format!("/proc/{}/ns/net", pid.as_raw_nonzero())).is_ok()
 }
 
 /// Returns what is wrong with the device through which helpers carry packets, and how to mend it.

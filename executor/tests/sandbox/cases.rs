@@ -44,6 +44,6 @@ cases! {
         extra_hosts_are_known;
     outside: programs_see_who_started_us;
     lifetime: background_processes_end, cancel_is_polite_first, cancel_ends_what_ignores_it, kill_is_immediate,
-        parallel_steps, streams_can_be_passed;
+        parallel_steps, streams_can_be_passed, terminals_are_controlling_ones, steps_end_with_us;
     cgroups: limits_are_applied_or_refused, process_limits;
 }

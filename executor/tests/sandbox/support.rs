@@ -14,6 +14,9 @@ use mica_executor::{
 /// The user the cases are run as a second time.
 const USER: &str = "mica-test";
 
+/// The argument with which this program only runs one step that never ends.
+pub(crate) const ENDLESS: &str = "--endless";
+
 /// What all cases share.
 pub(crate) struct World {
     pub(crate) mode: IdMode,
@@ -89,6 +92,14 @@ impl World {
     /// Runs a shell script as a usual step and returns what it printed; it must succeed.
     pub(crate) fn sh(&self, script: &str) -> String {
         self.run(&shell(script), self.launch()).expect_success()
+    }
+
+    /// Runs a step that writes to `/log` until it is ended, and prints where that is on the host.
+    pub(crate) fn run_endless_step(&self) {
+        let launch = self.launch();
+        println!("{}", launch.upper.join("log").display());
+        let script = "trap '' TERM INT HUP; while :; do echo x >> /log; sleep 0.01; done";
+        self.run(&shell(script), launch).expect_success();
     }
 
     /// Runs a shell script over `overlay` on top of the base.

@@ -1,11 +1,12 @@
 //! How steps end.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
+use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
 use crate::support::{World, shell};
-use mica_executor::{Cancel, SandboxError, Stdio};
+use mica_executor::{Cancel, IdMode, RunSpec, SandboxError, Stdio, UserSpec};
 
 pub(crate) fn background_processes_end(world: &World) {
     let started = Instant::now();
@@ -94,4 +95,50 @@ pub(crate) fn streams_can_be_passed(world: &World) {
     let mut heard = String::new();
     hear.read_to_string(&mut heard).unwrap();
     assert_eq!(heard, "hello and\n");
+}
+
+pub(crate) fn steps_end_with_us(world: &World) {
+    let mut arguments = vec![crate::support::ENDLESS];
+    if world.mode == IdMode::Single {
+        arguments.push("--single");
+    }
+    let mut other = Command::new("/proc/self/exe");
+    let mut other =
+        other.args(arguments).stdout(process::Stdio::piped()).stderr(process::Stdio::null()).spawn().unwrap();
+    let mut path = String::new();
+    BufReader::new(other.stdout.take().unwrap()).read_line(&mut path).unwrap();
+    let path = std::path::Path::new(path.trim());
+    let size = || path.metadata().map_or(0, |metadata| metadata.len());
+    let patience = Instant::now() + Duration::from_secs(20);
+    while size() == 0 && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let before = size();
+    assert!(before > 0, "the step never started");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(size(), before, "the step lives on without us");
+    let root = path.ancestors().nth(3).unwrap();
+    std::fs::remove_dir_all(root).unwrap();
+}
+
+pub(crate) fn terminals_are_controlling_ones(world: &World) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let theirs = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).unwrap();
+    let mut launch = world.launch();
+    launch.stdio = Stdio::Terminal(theirs);
+    let script = "test -t 0 && echo terminal; echo again > /dev/tty; tty; echo last > /dev/console";
+    let spec = RunSpec { user: UserSpec("app".into()), ..shell(script) };
+    world.run(&spec, launch).expect_success();
+    let mut heard = [0; 256];
+    let length = rustix::io::read(&ours, &mut heard).unwrap();
+    let heard = String::from_utf8_lossy(&heard[..length]).replace('\r', "");
+    assert_eq!(heard, "terminal\nagain\n/dev/console\nlast\n");
 }

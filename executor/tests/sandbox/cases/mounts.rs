@@ -109,7 +109,7 @@ pub(crate) fn secret_with_owner(world: &World) {
     let mut launch = world.launch();
     launch.sources.insert("tok".into(), Source::Content(b"s3cret\xff".to_vec()));
     let (uid, gid) = if world.mode == IdMode::Single { (0, 0) } else { (1000, 1001) };
-    let kind = MountKind::Secret { source: "tok".into(), uid, gid, mode: 0o440 };
+    let kind = MountKind::Secret { source: "tok".into(), uid: 1000, gid: 1001, mode: 0o440 };
     let script = "wc -c < /run/secrets/tok | tr -d ' '; stat -c '%u:%g %a' /run/secrets/tok; \
         echo x 2>/dev/null > /run/secrets/tok || echo refused; grep -c 'secrets.*noexec' /proc/mounts; ls -a /dev | grep -c staging";
     let ran = run(world, launch, vec![mount("/run/secrets/tok", kind)], &format!("{script}; true"));
