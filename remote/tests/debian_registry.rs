@@ -1,4 +1,5 @@
 //! The client against a registry somebody else wrote: Debian's `docker-registry`, if it is installed.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests fail and speak as tests do")]
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use mica_image::{Descriptor, Dialect, ImageConfig, Index, Manifest, MediaType, Platform, Reference};
+use mica_remote::http::{HttpRequest, HttpResponse, fetch};
 use mica_remote::registry::{BlobContent, Keychain, OpeningContent};
 use mica_remote::{RegistryClient, RegistryError, RegistryOptions, Transport, TransportOptions};
 
@@ -17,7 +19,7 @@ const PROGRAM: &str = "/usr/bin/docker-registry";
 struct Registry {
     process: Child,
     host: String,
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
 }
 
 impl Drop for Registry {
@@ -29,28 +31,35 @@ impl Drop for Registry {
 }
 
 fn start() -> Option<Registry> {
+    start_with("", |_| ())
+}
+
+/// Starts a registry with more settings for its server, after `prepare` has made the files they name.
+fn start_with(settings: &str, prepare: impl FnOnce(&Path)) -> Option<Registry> {
     if !Path::new(PROGRAM).exists() {
         eprintln!("SKIPPED: {PROGRAM} is not installed");
         return None;
     }
     let root = tempfile::tempdir().unwrap();
+    prepare(root.path());
     // The port is free now and taken again at once.
     let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let config = root.path().join("config.yml");
     let storage = root.path().join("storage");
     let text = format!(
-        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
-        storage.display()
+        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n{settings}",
+        storage.display(),
     );
     fs::write(&config, text).unwrap();
     let process = Command::new(PROGRAM)
+        .current_dir(root.path())
         .arg("serve")
         .arg(&config)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let registry = Registry { process, host, _root: root };
+    let registry = Registry { process, host, root };
     let deadline = Instant::now() + Duration::from_secs(20);
     while std::net::TcpStream::connect(&registry.host).is_err() {
         assert!(Instant::now() < deadline, "{PROGRAM} does not answer");
@@ -143,4 +152,37 @@ async fn a_broken_upload_is_finished_in_chunks() {
     let blob = Descriptor::of(MediaType::OCI_LAYER_GZIP, &big());
     client.push_blob(&reference, &blob, &Flaky(false.into(), big())).await.unwrap();
     assert!(client.has_blob(&reference, &blob).await.unwrap());
+}
+
+/// Makes a certificate for this machine that nobody vouches for.
+fn make_certificate(directory: &Path) {
+    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test \
+                     -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:127.0.0.1 \
+                     -keyout key.pem -out cert.pem";
+    let made =
+        Command::new("openssl").args(arguments.split_whitespace()).current_dir(directory).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[tokio::test]
+async fn certificates_are_checked_but_on_this_machine() {
+    if !Path::new("/usr/bin/openssl").exists() {
+        eprintln!("SKIPPED: openssl is not installed");
+        return;
+    }
+    let tls = "  tls:\n    certificate: cert.pem\n    key: key.pem\n";
+    let Some(registry) = start_with(tls, make_certificate) else { return };
+    let reference = Reference::parse(&format!("{}/app:1", registry.host)).unwrap();
+    push_image(&client(16 << 20), &reference, &Bytes::from_static(b"layer")).await;
+
+    let request = HttpRequest::new(&format!("https://{}/v2/app/tags/list", registry.host));
+    let strict = Transport::new(&TransportOptions::default()).unwrap();
+    let error = fetch(&strict, &request).await.unwrap_err();
+    let expected = format!("cannot reach {}: no trusted TLS connection could be made", registry.host);
+    assert_eq!(error.to_string(), expected);
+
+    let certificate = fs::read(registry.root.path().join("cert.pem")).unwrap();
+    let options = TransportOptions { ca_certificates: vec![certificate], ..TransportOptions::default() };
+    let fetched = fetch(&Transport::new(&options).unwrap(), &request).await.unwrap();
+    assert!(matches!(fetched, HttpResponse::Fetched(_)));
 }

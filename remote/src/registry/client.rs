@@ -227,7 +227,15 @@ impl RegistryClient {
         let Some(challenge) = Challenge::from_headers(incoming.response.headers()) else { return Ok(None) };
         tracing::debug!(url = %display_url(&incoming.url), "answering a challenge");
         let (authority, transport) = (&self.shared.authority, self.transport());
-        authority.answer(transport, endpoint, call.repository, &call.scopes, challenge, rejected).await
+        let answer =
+            authority.answer(transport, endpoint, call.repository, &call.scopes, challenge, rejected).await;
+        answer.map_err(|error| match error {
+            // The person knows what they asked for, and nothing of scopes.
+            RegistryError::Denied { registry, had_credentials, .. } => {
+                RegistryError::Denied { subject: call.subject.clone(), registry, had_credentials }
+            }
+            other => other,
+        })
     }
 
     async fn permit(&self, endpoint: &Endpoint) -> OwnedSemaphorePermit {
