@@ -98,9 +98,14 @@ fn take(
                 Ok(Taken { part: format!("content of `{}`", download.url), selection, from: Bearer::Itself })
             }
             SourceFiles::Inline(files) => {
-                let content = files.iter().find(|(name, _)| *name == source.path).map(|(_, content)| content);
-                let content: Arc<[u8]> = content.map_or_else(|| Arc::from([]), |text| text.as_bytes().into());
-                let selection = Selection::from_inline(source.path.as_bytes(), content, 0o644, made_now());
+                let name = source.path.trim_start_matches('/');
+                let selection = match files.iter().find(|(known, _)| known == name) {
+                    Some((_, content)) => {
+                        Selection::from_inline(name.as_bytes(), content.as_bytes().into(), 0o644, made_now())
+                    }
+                    // An empty stage as a source has nothing in it.
+                    None => Selection::default(),
+                };
                 Ok(Taken { part, selection, from: Bearer::Itself })
             }
         },
