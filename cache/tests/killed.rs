@@ -2,6 +2,8 @@
 //!
 //! The test runs itself as the process to be killed: with an argument for the harness it works until it dies.
 
+#![allow(clippy::unwrap_used, reason = "clippy does not see that helpers of a test are tests")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -51,6 +53,7 @@ fn work(home: &Path, number: u64) {
         }
         let committed = layers.commit(scratch, LayerIndex::from_entries(entries).unwrap(), 0).unwrap();
         let layer = committed.layer.id();
+        // Whatever another process collects meanwhile, this one's layer stays.
         layers.diff_id(&TreeLayer { id: layer, diff_id: None }, &TarOptions::default()).unwrap();
         let parts = vec![KeyPart { name: "number".into(), value: number.to_string(), detail: None }];
         let step = number.to_string();
@@ -73,7 +76,7 @@ fn work(home: &Path, number: u64) {
     ContextTree::scan(&home.join("context"), &options).unwrap();
     store.sync().unwrap();
     if number % 4 == 3 {
-        store.collect(&KeepPolicy::UNREACHABLE, &|| false).unwrap();
+        store.collect(&KeepPolicy::TAGGED, &|| false).unwrap();
     }
 }
 

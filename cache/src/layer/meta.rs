@@ -121,11 +121,7 @@ pub(crate) fn read_meta(shared: &Shared, id: &LayerId) -> Result<Option<LayerMet
 /// It counts as used now.
 pub(crate) fn is_usable(shared: &Shared, id: &LayerId) -> Result<Option<LayerMeta>, FileError> {
     let directory = layer_directory(shared, id);
-    let path = directory.join("meta");
-    let Some(bytes) = read_optional(&path)? else { return Ok(None) };
-    let Some(meta) = unseal::<LayerMeta>(&bytes).filter(|meta| meta.format == FORMAT) else {
-        return Ok(None);
-    };
+    let Some(meta) = read_meta(shared, id)? else { return Ok(None) };
     let durable = directory.join("durable");
     if !durable.exists() {
         shared.note_volatile(durable);
