@@ -24,6 +24,8 @@ mod raw;
 mod stage;
 mod suggest;
 pub mod syntax;
+#[cfg(test)]
+mod tests;
 mod text;
 pub mod words;
 
