@@ -25,8 +25,9 @@ const SHM_SIZE: u64 = 64 << 20;
 const TTY_GROUP: &str = "5";
 
 pub(super) fn mount_dev(setup: &mut Setup) -> Result<(), Failed> {
-    let dev = trees::make("tmpfs", &[("mode", "0755"), ("size", "64m")], NO_SUID)
-        .attempt(|| "make `/dev`".into())?;
+    let dev =
+        trees::make("tmpfs", &[("mode", "0755"), ("size", "64m")], NO_SUID | setup.usual_restrictions())
+            .attempt(|| "make `/dev`".into())?;
     let target = setup.mount_point("/dev", Stub::Directory)?;
     trees::attach(&dev, target).attempt(|| "mount `/dev`".into())?;
     DEVICES.iter().try_for_each(|name| add_device(&dev, name))?;

@@ -39,6 +39,10 @@ pub(super) fn open_sources(setup: &mut Setup) -> Result<(), Failed> {
     mounts.sort_by_key(|mount| depth(&mount.target));
     for (number, mount) in mounts.into_iter().enumerate() {
         let content = open(&setup.orders, &mount, number)?;
+        if let Content::Tree(tree) = &content {
+            trees::restrict(tree, setup.usual_restrictions())
+                .attempt(|| format!("restrict `{}`", mount.target))?;
+        }
         let stub = content.stub(&mount.target)?;
         setup.sources.push(Opened { target: mount.target, stub, content });
     }
@@ -169,7 +173,8 @@ pub(super) fn attach(setup: &mut Setup) -> Result<(), Failed> {
         verify_kind(&target, &source)?;
         let tree = match source.content {
             Content::Tree(tree) => tree,
-            Content::Tmpfs { size } => tmpfs(size).attempt(|| format!("make `{}`", source.target))?,
+            Content::Tmpfs { size } => tmpfs(size, NO_SUID | setup.usual_restrictions())
+                .attempt(|| format!("make `{}`", source.target))?,
             Content::File { content, uid, gid, mode } => {
                 let (uid, gid) = if only_root { (0, 0) } else { (uid, gid) };
                 FileInMemory { content: &content, uid, gid, mode }.show(setup.dev(), &target)?;
@@ -197,9 +202,9 @@ fn verify_kind(target: &OwnedFd, source: &Opened) -> Result<(), Failed> {
     }
 }
 
-fn tmpfs(size: Option<u64>) -> Result<OwnedFd, rustix::io::Errno> {
+fn tmpfs(size: Option<u64>, attributes: u64) -> Result<OwnedFd, rustix::io::Errno> {
     let size = size.map(|size| size.to_string());
     let mut options = vec![("mode", "1777")];
     options.extend(size.as_deref().map(|size| ("size", size)));
-    trees::make("tmpfs", &options, NO_SUID)
+    trees::make("tmpfs", &options, attributes)
 }

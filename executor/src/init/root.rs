@@ -11,6 +11,7 @@ use super::failure::{Attempt, Failed};
 use super::overlay::{Overlay, Writable};
 use super::place::{self, Stub};
 use super::setup::Setup;
+use super::trees;
 
 /// Where the kernel's and our own files are mounted in every step.
 const MOUNT_POINTS: &[(&str, Stub)] = &[
@@ -52,7 +53,9 @@ pub(super) fn mount_overlay(setup: &mut Setup) -> Result<(), Failed> {
         user_xattr: orders.ids.in_user_namespace(),
     };
     // The skeleton is only a place to put the mount: its content is already part of it.
-    setup.root = Some(overlay.mount_at(orders.skeleton.as_path())?);
+    let root = overlay.mount_at(orders.skeleton.as_path())?;
+    trees::restrict(&root, setup.usual_restrictions()).attempt(|| "restrict the root".into())?;
+    setup.root = Some(root);
     Ok(())
 }
 

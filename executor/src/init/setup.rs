@@ -13,8 +13,9 @@ use super::failure::{Attempt, Failed};
 use super::mounts::Opened;
 use super::place::{self, Stub};
 use super::tell;
+use super::trees;
 use super::user::Identity;
-use crate::spec::NetworkMode;
+use crate::spec::{NetworkMode, SecurityMode};
 use crate::sys;
 use crate::ulimit;
 use crate::wire::{self, Created, Orders, Report, StdioKind};
@@ -60,6 +61,15 @@ impl<'a> Setup<'a> {
 
     pub(super) fn dev(&self) -> &OwnedFd {
         self.dev.as_ref().expect("the /dev stage has run")
+    }
+
+    /// Returns what every mount is restricted by. A step may make device nodes, as packages do, but opening one would
+    /// give root of a step the disks of the host: only those in `/dev`, which are mounts of their own, can be opened.
+    pub(super) fn usual_restrictions(&self) -> u64 {
+        match self.orders.spec.security {
+            SecurityMode::Sandbox => trees::NO_DEVICES,
+            SecurityMode::Insecure => 0,
+        }
     }
 
     /// Opens a mount point inside the root. The skeleton has it, unless the image hides it behind a link that leads

@@ -121,3 +121,20 @@ pub(crate) fn created_mount_points_leave_no_trace(world: &World) {
         |path: std::path::PathBuf| (path.metadata().unwrap().mtime(), path.metadata().unwrap().mtime_nsec());
     assert_eq!(time(upper.join("etc")), time(layer.join("etc")));
 }
+
+pub(crate) fn device_nodes_made_in_a_step_cannot_be_opened(world: &World) {
+    let source = world.fresh("source");
+    let mut launch = world.launch();
+    launch.sources.insert("s".into(), Source::Path(source));
+    let bind = MountKind::Bind { source: "s".into(), subpath: String::new(), readonly: false };
+    let mounts = vec![
+        MountSpec { target: "/bind".into(), kind: bind },
+        MountSpec { target: "/tmpfs".into(), kind: MountKind::Tmpfs { size: None } },
+    ];
+    // The same numbers as /dev/zero, which may be opened where it is meant to be.
+    let script = "for d in / /tmp /dev /dev/shm /bind /tmpfs; do mknod $d/z c 1 5 2>/dev/null; \
+        head -c1 $d/z > /dev/null 2>&1 && echo opened $d/z; done; head -c1 /dev/zero | wc -c | tr -d ' '";
+    assert_eq!(world.run(&RunSpec { mounts, ..shell(script) }, launch).expect_success(), "1\n");
+    let made = world.sh("mknod /made c 1 5 2>/dev/null; test -c /made && echo made; true");
+    assert_eq!(made, if world.mode == IdMode::Root { "made\n" } else { "" });
+}
