@@ -51,7 +51,7 @@ fn every_flag_of_build_is_in_the_guide() {
     let flags: Vec<&str> = words.filter(|word| word.len() > 3 && word.starts_with("--")).collect();
     assert!(flags.len() > 25, "{flags:?}");
     for flag in flags {
-        let flag = flag.trim_end_matches(['`', '.', ';', ')']);
+        let flag = flag.trim_end_matches(['`', '.', ';', ':', ')']);
         let known = ["--help", "--root", "--verbose", "--from", "--mount"].contains(&flag);
         assert!(known || guide.contains(&format!("`{flag}")), "{flag}");
     }
