@@ -84,12 +84,6 @@ impl Layer {
         &self.meta
     }
 
-    /// Returns how many bytes of files the layer brings itself.
-    #[must_use]
-    pub fn own_bytes(&self) -> u64 {
-        self.meta.own_bytes
-    }
-
     /// Opens the layer's index for look-ups.
     pub fn index(&self) -> Result<IndexFile, LayerError> {
         IndexFile::open(&self.directory().join("index")).map_err(|source| self.index_error(source))
