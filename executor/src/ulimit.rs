@@ -1,35 +1,36 @@
 //! The names of resource limits.
 
-/// Returns the number of the resource that `--ulimit` calls `name`.
-pub(crate) fn resource(name: &str) -> Option<u32> {
-    let number = match name {
-        "core" => libc::RLIMIT_CORE,
-        "cpu" => libc::RLIMIT_CPU,
-        "data" => libc::RLIMIT_DATA,
-        "fsize" => libc::RLIMIT_FSIZE,
-        "locks" => libc::RLIMIT_LOCKS,
-        "memlock" => libc::RLIMIT_MEMLOCK,
-        "msgqueue" => libc::RLIMIT_MSGQUEUE,
-        "nice" => libc::RLIMIT_NICE,
-        "nofile" => libc::RLIMIT_NOFILE,
-        "nproc" => libc::RLIMIT_NPROC,
-        "rss" => libc::RLIMIT_RSS,
-        "rtprio" => libc::RLIMIT_RTPRIO,
-        "rttime" => libc::RLIMIT_RTTIME,
-        "sigpending" => libc::RLIMIT_SIGPENDING,
-        "stack" => libc::RLIMIT_STACK,
+use rustix::process::Resource;
+
+/// Returns the resource that `--ulimit` calls `name`.
+pub(crate) fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
         _ => return None,
-    };
-    Some(number)
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::resource;
+    use super::*;
 
     #[test]
     fn names_are_those_of_the_command_line() {
-        assert_eq!(resource("nofile"), Some(libc::RLIMIT_NOFILE));
+        assert_eq!(resource("nofile"), Some(Resource::Nofile));
         assert_eq!(resource("NOFILE"), None);
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
+use rustix::process::{Rlimit, setrlimit};
 use rustix::thread::UnshareFlags;
 
 use super::command::Command;
@@ -162,7 +163,7 @@ pub(super) fn set_limits(setup: &mut Setup) -> Result<(), Failed> {
     for limit in &setup.orders.spec.ulimits {
         let resource = ulimit::resource(&limit.name)
             .ok_or_else(|| Failed::because("set a limit", format!("`{}` is no known limit", limit.name)))?;
-        sys::set_limit(resource, limit.soft, limit.hard)
+        setrlimit(resource, Rlimit { current: limit.soft, maximum: limit.hard })
             .attempt(|| format!("set the limit `{}`", limit.name))?;
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));

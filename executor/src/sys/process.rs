@@ -130,17 +130,6 @@ pub(crate) fn set_hostname(name: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Limits a resource by its number.
-pub(crate) fn set_limit(resource: u32, soft: Option<u64>, hard: Option<u64>) -> Result<(), Errno> {
-    let limit = libc::rlimit {
-        rlim_cur: soft.unwrap_or(libc::RLIM_INFINITY),
-        rlim_max: hard.unwrap_or(libc::RLIM_INFINITY),
-    };
-    // SAFETY: the structure lives on this stack.
-    check(unsafe { libc::setrlimit(resource as _, &raw const limit) }.into())?;
-    Ok(())
-}
-
 /// Has every descriptor from `first` on closed by the next exec.
 pub(crate) fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
     // SAFETY: the descriptors stay open, so nobody's ownership is touched.
@@ -187,10 +176,5 @@ mod tests {
     #[test]
     fn a_program_that_is_missing_is_reported() {
         assert_eq!(execve(c"/nowhere/at/all", &[c"x"], &[]), Errno::NOENT);
-    }
-
-    #[test]
-    fn an_impossible_limit_is_reported() {
-        assert_eq!(set_limit(libc::RLIMIT_NOFILE, Some(2), Some(1)), Err(Errno::INVAL));
     }
 }
