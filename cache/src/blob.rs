@@ -116,6 +116,12 @@ impl BlobStore {
         remove_file(&self.path(digest))
     }
 
+    /// Returns where a blob lies; call [`BlobStore::has`] first, which keeps it there.
+    #[must_use]
+    pub fn file_path(&self, digest: &ContentDigest) -> PathBuf {
+        self.path(digest)
+    }
+
     pub(crate) fn path(&self, digest: &ContentDigest) -> PathBuf {
         sharded(&self.shared.root.join("blobs/sha256"), &digest.hex())
     }

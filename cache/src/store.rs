@@ -21,6 +21,7 @@
 //! ├── details/ab/<hex>              small texts named by their BLAKE3 digest: listings, logs
 //! ├── images/<config digest>        images
 //! ├── tags/<reference>/<n>          versions of a tag
+//! ├── downloads/ab/<hex>            what http servers gave
 //! ├── resolved/ab/<hex>             what a registry said a tag was
 //! ├── contexts/<hex>                stat caches of build contexts
 //! ├── mounts/<hex>/                 cache mounts

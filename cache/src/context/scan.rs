@@ -104,7 +104,7 @@ struct Scan<'a> {
     ignored: &'a (dyn Fn(&[u8], bool) -> Decision + Sync),
     wanted: Option<&'a [LayerPath]>,
     /// Times before this prove that a file did not change since.
-    proof: (i64, u32),
+    proof: ProofLimit,
     /// Set when something was found that the cache does not say.
     is_news: AtomicBool,
 }
@@ -120,15 +120,18 @@ impl Found {
     }
 }
 
+/// Times before this prove that a file did not change since.
+pub(super) type ProofLimit = (i64, u32);
+
 /// Scans the directory at `path`.
-pub(super) fn scan(path: &Path, root: &Beneath, options: &ScanOptions<'_>) -> Result<Scanned, ScanError> {
-    let failed = |source: io::Error| ScanError::Read { path: path.to_owned(), source };
+pub(super) fn scan(
+    path: &Path,
+    root: &Beneath,
+    options: &ScanOptions<'_>,
+    proof: ProofLimit,
+) -> Result<Scanned, ScanError> {
     let cache_path = options.store.map(|store| store.context_cache(path));
     let cache = load_cache(cache_path.as_deref())?;
-    let proof = proof_limit(root, options.store).map_err(|error| match error {
-        ProofError::Context(source) => failed(source),
-        ProofError::Store(error) => error.into(),
-    })?;
     let mut scan = Scan {
         path,
         root,
@@ -222,7 +225,7 @@ impl Scan<'_> {
             let (links, device) = (stat.st_nlink, stat.st_rdev);
             found.push(Found { path: child, known, links, device, link_target, only_if_needed });
         }
-        if found.len() != self.cache.directory(path).len() {
+        if found.len() != self.wanted_children(path).count() {
             self.is_news.store(true, Ordering::Relaxed);
         }
         Ok((found, next))
@@ -282,31 +285,39 @@ impl Scan<'_> {
         })
     }
 
+    /// Returns what the cache knows of the children of a directory that are wanted this time.
+    fn wanted_children<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a Known)> {
+        let is_wanted = move |(name, known): &(&[u8], &Known)| {
+            self.wanted.is_none()
+                || self.is_wanted(&join(path, name), known.key.kind() == FileType::Directory)
+        };
+        self.cache.directory(path).iter().filter(is_wanted)
+    }
+
     /// Whether the cache has directories that are gone; those that are not wanted this time do not count.
     fn has_lost_directories(&self, scanned: &Scanned) -> bool {
         self.wanted.is_none() && self.cache.directories().len() != scanned.directories.len()
     }
 
-    /// Encodes what is known now; of directories that were not wanted this time, what was known.
+    /// Encodes what is known now; of what was not wanted this time, what was known.
     fn encode(&self, scanned: &Scanned) -> Vec<u8> {
         let mut writer = Writer::new();
-        let mut paths: Vec<_> = scanned.directories.keys().collect();
-        paths.sort();
-        for path in paths {
-            let children: Vec<_> = scanned.directories[path]
-                .iter()
-                .map(|found| (mica_image::index::name(&found.path), &found.known))
-                .collect();
-            writer.directory(path, children.into_iter());
-        }
+        let mut paths: Vec<&[u8]> = scanned.directories.keys().map(Vec::as_slice).collect();
         if self.wanted.is_some() {
-            let mut unvisited: Vec<_> =
-                self.cache.directories().filter(|path| !scanned.directories.contains_key(*path)).collect();
-            unvisited.sort();
-            for path in unvisited {
-                let children: Vec<_> = self.cache.directory(path).iter().collect();
-                writer.directory(path, children.into_iter());
+            paths.extend(self.cache.directories().filter(|path| !scanned.directories.contains_key(*path)));
+        }
+        paths.sort_unstable();
+        for path in paths {
+            let found = scanned.directories.get(path).map_or(&[][..], Vec::as_slice);
+            let mut children: Vec<_> =
+                found.iter().map(|found| (mica_image::index::name(&found.path), &found.known)).collect();
+            if self.wanted.is_some() {
+                children.extend(self.cache.directory(path).iter().filter(|(name, known)| {
+                    !self.is_wanted(&join(path, name), known.key.kind() == FileType::Directory)
+                }));
+                children.sort_unstable_by_key(|(name, _)| *name);
             }
+            writer.directory(path, children.into_iter());
         }
         writer.finish()
     }
@@ -326,16 +337,12 @@ fn load_cache(path: Option<&Path>) -> Result<StatCache, FileError> {
     Ok(read_optional(path)?.and_then(StatCache::decode).unwrap_or_default())
 }
 
-enum ProofError {
-    Context(io::Error),
-    Store(FileError),
-}
-
 /// Returns the time before which a file's times prove that it did not change after it was read.
-fn proof_limit(root: &Beneath, store: Option<&Store>) -> Result<(i64, u32), ProofError> {
-    let Some(store) = store else { return Ok((i64::MIN, 0)) };
-    let now = store.shared.fs_time().map_err(ProofError::Store)?;
-    let margin = if is_remote(root).map_err(ProofError::Context)? { RACY_REMOTE } else { RACY };
+pub(super) fn proof_limit(root: &Beneath, options: &ScanOptions<'_>) -> Result<ProofLimit, FileError> {
+    let Some(store) = options.store else { return Ok((i64::MIN, 0)) };
+    let now = store.shared.fs_time()?;
+    // Of a file system that does not say what it is, nothing is assumed.
+    let margin = if is_remote(root).unwrap_or(true) { RACY_REMOTE } else { RACY };
     Ok((now.seconds - margin, now.nanoseconds))
 }
 

@@ -151,11 +151,6 @@ impl<'a> KnownDirectory<'a> {
         None
     }
 
-    /// Returns how many are left.
-    pub(super) fn len(&self) -> usize {
-        self.children.len()
-    }
-
     /// Returns all of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a Known)> + use<'a> {
         let names = self.names;

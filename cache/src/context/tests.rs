@@ -47,7 +47,32 @@ impl Fixture {
         ContextTree::scan(&self.root, &ScanOptions { ignored, wanted, store: Some(&self.store) })
     }
 
-    /// Makes everything look old, so that the next scan may trust the one after this.
+    /// Scans as if everything were old enough to be trusted from now on.
+    fn scan_trusting(&self, wanted: Option<&[LayerPath]>) -> ContextTree {
+        let options = ScanOptions { ignored: &|_, _| Decision::Keep, wanted, store: Some(&self.store) };
+        let root = super::tree::open_root(&self.root).unwrap();
+        ContextTree::scan_with(&self.root, root, &options, (i64::MAX, 0)).unwrap()
+    }
+
+    /// Rewrites all digests in the stat cache; what then has this digest was not read.
+    fn poison(&self, digest: FileDigest) {
+        let path = self.store.context_cache(&self.root);
+        let mut bytes = fs::read(&path).unwrap();
+        let body = bytes.len() - 32;
+        for content in [&b"one"[..], b"two"] {
+            let known = FileDigest::of(content);
+            for start in 0..body - 32 {
+                if &bytes[start..start + 32] == known.as_bytes() {
+                    bytes[start..start + 32].copy_from_slice(digest.as_bytes());
+                }
+            }
+        }
+        let checksum = blake3::hash(&bytes[..body]);
+        bytes[body..].copy_from_slice(checksum.as_bytes());
+        fs::write(&path, bytes).unwrap();
+    }
+
+    /// Gives a file a time long past.
     fn age(&self, path: &Path) {
         set_mtime(path, 1_000_000_000);
     }
@@ -103,6 +128,61 @@ fn a_second_scan_takes_digests_from_the_cache_and_is_the_same() {
     let first = fixture.scan();
     let second = fixture.scan();
     assert_eq!(first.subtree(b"").unwrap(), second.subtree(b"").unwrap());
+}
+
+#[test]
+fn a_proven_file_is_not_read_again_until_anything_about_it_changes() {
+    let fixture = Fixture::new();
+    let path = fixture.write("d/f", "one");
+    fixture.scan_trusting(None);
+    fixture.poison(FileDigest::of(b"poison"));
+    assert_eq!(digest(&fixture.scan(), "d/f"), FileDigest::of(b"poison"));
+    // Same size and, by hand, the same time: the change time tells.
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, "two").unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    assert_eq!(digest(&fixture.scan(), "d/f"), FileDigest::of(b"two"));
+    fixture.scan_trusting(None);
+    fixture.poison(FileDigest::of(b"poison"));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(digest(&fixture.scan(), "d/f"), FileDigest::of(b"two"));
+    fixture.scan_trusting(None);
+    fixture.poison(FileDigest::of(b"poison"));
+    fs::copy(&path, fixture.root.join("d/g")).unwrap();
+    fs::rename(fixture.root.join("d/g"), &path).unwrap();
+    assert_eq!(digest(&fixture.scan(), "d/f"), FileDigest::of(b"two"));
+}
+
+#[test]
+fn a_young_file_is_read_again() {
+    let fixture = Fixture::new();
+    fixture.write("f", "one");
+    fixture.scan();
+    fixture.poison(FileDigest::of(b"poison"));
+    assert_eq!(digest(&fixture.scan(), "f"), FileDigest::of(b"one"));
+}
+
+#[test]
+fn scans_of_different_parts_keep_what_each_other_knows() {
+    let fixture = Fixture::new();
+    for path in ["a/f", "b/f", "top"] {
+        fixture.write(path, "one");
+    }
+    fixture.scan_trusting(None);
+    fixture.poison(FileDigest::of(b"poison"));
+    let cache = fixture.store.context_cache(&fixture.root);
+    let before = fs::read(&cache).unwrap();
+    fixture.scan_trusting(Some(&[b"a".to_vec()]));
+    assert_eq!(fs::read(&cache).unwrap(), before, "nothing new was learnt");
+    fixture.write("a/g", "new");
+    fixture.scan_trusting(Some(&[b"a".to_vec()]));
+    let tree = fixture.scan();
+    for path in ["a/f", "b/f", "top"] {
+        assert_eq!(digest(&tree, path), FileDigest::of(b"poison"), "{path}");
+    }
+    fs::remove_file(fixture.root.join("b/f")).unwrap();
+    fixture.scan_trusting(None);
+    assert_eq!(paths(&fixture.scan()), ["a", "a/f", "a/g", "b", "top"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use mica_image::index::{Bytes, Entry, LayerIndex, LayerPath, Node, Time, TimeKin
 use mica_image::tree::{FileTree, TreeEntry, TreeError};
 use rustix::fs::FileType;
 
-use super::scan::{Found, ScanError, ScanOptions, Scanned, scan};
+use super::scan::{Found, ProofLimit, ScanError, ScanOptions, Scanned, proof_limit, scan};
 use super::stat_cache::StatKey;
 use crate::beneath::Beneath;
 
@@ -35,9 +35,18 @@ struct ContextEntry {
 impl ContextTree {
     /// Scans the directory at `path`.
     pub fn scan(path: &Path, options: &ScanOptions<'_>) -> Result<Self, ScanError> {
-        let root =
-            Beneath::open_root(path).map_err(|source| ScanError::Read { path: path.to_owned(), source })?;
-        let mut scanned = scan(path, &root, options)?;
+        let root = open_root(path)?;
+        let proof = proof_limit(&root, options)?;
+        Self::scan_with(path, root, options, proof)
+    }
+
+    pub(super) fn scan_with(
+        path: &Path,
+        root: Beneath,
+        options: &ScanOptions<'_>,
+        proof: ProofLimit,
+    ) -> Result<Self, ScanError> {
+        let mut scanned = scan(path, &root, options, proof)?;
         let mut builder = Builder { scanned: &mut scanned, entries: Vec::new(), links: HashMap::new() };
         builder.root();
         builder.children(&[]);
@@ -55,10 +64,8 @@ impl ContextTree {
 
     /// Makes a tree of files that lie in `directory` as `index` says (an unpacked archive, a checkout).
     pub fn from_index(directory: &Path, index: LayerIndex) -> Result<Self, ScanError> {
-        let root = Beneath::open_root(directory)
-            .map_err(|source| ScanError::Read { path: directory.to_owned(), source })?;
         Ok(Self {
-            root,
+            root: open_root(directory)?,
             path: directory.to_owned(),
             entries: from_index(index),
             sockets: Vec::new(),
@@ -142,6 +149,10 @@ impl ContextTree {
             }
         }
     }
+}
+
+pub(super) fn open_root(path: &Path) -> Result<Beneath, ScanError> {
+    Beneath::open_root(path).map_err(|source| ScanError::Read { path: path.to_owned(), source })
 }
 
 impl FileTree for ContextTree {
