@@ -3,6 +3,9 @@
 //! Each test has a home and a store of its own and sees no network. What a machine may lack is probed; without it a test says
 //! `skipped: …`, and fails where `MICA_REQUIRE_SANDBOX` is set.
 
+#![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
+#![expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
+
 mod build;
 mod checks;
 mod command_line;

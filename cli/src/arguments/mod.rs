@@ -20,8 +20,8 @@ pub(crate) use build::BuildArguments;
 pub(crate) use command_line::{Command, CommandLine, ContextCommand, DebugCommand, GlobalOptions};
 pub(crate) use error::ArgumentError;
 pub(crate) use images::{
-    CompletionArguments, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments,
-    PullArguments, RemoveArguments, SaveArguments, SaveFormat, TagArguments,
+    ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments, PullArguments,
+    RemoveArguments, SaveArguments, SaveFormat, TagArguments,
 };
 pub(crate) use request::{Call, CallFormat, CallRequest, ProgressMode, StandardInput, build_request};
 pub(crate) use run::{RunArguments, run_request};
