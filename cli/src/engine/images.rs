@@ -240,6 +240,8 @@ struct DescribedLayers {
     #[serde(rename = "Type")]
     kind: String,
     layers: Vec<mica_image::DiffId>,
+    /// Mica's own names of the layers: equal wherever steps made equal files, whenever they did.
+    layer_ids: Vec<mica_image::LayerId>,
 }
 
 /// Describes an image in the words of `docker inspect`.
@@ -258,7 +260,11 @@ pub(crate) fn describe(store: &Store, text: &str) -> Result<Described, FindError
         variant: image.config.variant,
         os: image.config.os,
         config: image.config.config,
-        root_fs: DescribedLayers { kind: image.config.rootfs.kind, layers: image.config.rootfs.diff_ids },
+        root_fs: DescribedLayers {
+            kind: image.config.rootfs.kind,
+            layers: image.config.rootfs.diff_ids,
+            layer_ids: record.tree.iter().map(|layer| layer.id).collect(),
+        },
         history: image.config.history,
     })
 }
