@@ -40,6 +40,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::files::{At, FileError, Placed, read_optional, rename_new};
+use crate::layer::Held;
 use crate::lease::{Gate, Lease, collect_leftovers};
 use crate::locks::{LockError, StepLock};
 
@@ -136,6 +137,7 @@ pub(crate) struct Shared {
     pub(crate) ownership: Ownership,
     pub(crate) boot: String,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) held: Held,
     lease: Mutex<Option<Arc<Lease>>>,
     changed: AtomicBool,
     /// Markers to be made once what was made or used here is known to be on the disk.
@@ -161,6 +163,7 @@ impl Store {
             ownership,
             boot,
             gate: Arc::new(Gate::open(locks.join("store"))?),
+            held: Held::default(),
             lease: Mutex::default(),
             changed: AtomicBool::new(false),
             volatile: Mutex::default(),

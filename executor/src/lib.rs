@@ -35,7 +35,7 @@ pub use init::init_stage_if_asked;
 pub use launch::{Launch, Source, Stdio, Stream};
 pub use network::NetworkError;
 pub use outside::{Outside, OutsideCommand, OutsideError, OutsideOutput};
-pub use probe::{Finding, probe};
+pub use probe::{Finding, private_network_problem, probe};
 pub use rootless::{EnterError, Entered, IdMapping, enter_user_namespace};
 pub use sandbox::{Sandbox, SandboxError, SandboxOptions, StartFailure};
 pub use spec::{

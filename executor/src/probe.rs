@@ -149,6 +149,15 @@ fn network_helper() -> Finding {
 }
 
 /// Looks where packages put programs; the search path belongs to the front end.
+/// Returns why no step can have a network of its own here, and how to mend it; `None` where one can.
+pub fn private_network_problem() -> Option<String> {
+    let helper_problem = || {
+        let missing = !["pasta", "slirp4netns"].into_iter().any(program);
+        missing.then(|| "neither pasta nor slirp4netns is installed; install the package `passt` or `slirp4netns`".to_owned())
+    };
+    tun_problem().or_else(helper_problem)
+}
+
 fn program(name: &str) -> bool {
     let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
     places.iter().any(|place| Path::new(place).join(name).exists())

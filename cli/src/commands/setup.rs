@@ -38,6 +38,7 @@ pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> R
         entered,
         docker_config: docker_config(environment),
         proxy: proxies(environment),
+        path: environment.var("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()),
     };
     Engine::open(options).map_err(|error| {
         let hint = error.hint().map(str::to_owned);

@@ -206,7 +206,7 @@ impl Engine {
     ) -> Result<PlannedBuild, BuildError> {
         let (mut contexts, dockerfile) = self.open_contexts(request, events).await?;
         let parsed = mica_parser::parse(&dockerfile.text);
-        let named = self.named_contexts(request, &mut contexts, events).await?;
+        let named = self.named_contexts(request, &mut contexts).await?;
         let plan_request = plan_request(request, named, &contexts, all_stages);
         let mut known: HashMap<ImageSource, ResolvedImage> = HashMap::new();
         let mut bases = Bases::default();
@@ -246,7 +246,7 @@ impl Engine {
                 let (store, path) = (self.host.store.clone(), path.clone());
                 blocking(move || BuildContext::archive(&store, &path)).await?
             }
-            ContextInput::Url(url) => self.fetch_context(url, events).await?,
+            ContextInput::Url(url) => self.fetch_context(url, request, events).await?,
             ContextInput::Empty => BuildContext::empty(&self.host.store)?,
         };
         let dockerfile = read_dockerfile(&request.dockerfile, &main)?;
@@ -259,11 +259,10 @@ impl Engine {
         &self,
         request: &BuildRequest,
         contexts: &mut BTreeMap<Option<String>, BuildContext>,
-        events: &EventSender,
     ) -> Result<BTreeMap<String, NamedContext>, BuildError> {
         let mut named = BTreeMap::new();
         for (name, value) in &request.named_contexts {
-            let (context, files) = self.named_context(name, value, events).await?;
+            let (context, files) = self.named_context(name, value).await?;
             if let Some(files) = files {
                 contexts.insert(Some(name.clone()), files);
             }

@@ -1,35 +1,306 @@
 //! Files from the network: http downloads, git checkouts, contexts that are one or the other.
 
-use mica_cache::ContextTree;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use mica_cache::{ContextTree, Decision, ScanOptions, Scratch};
+use mica_image::compress::is_archive;
+use mica_image::{ContentDigest, FileDigest, Reference};
+use mica_remote::git::{CheckoutOptions, Git, GitEnvironment, GitError, GitUrl, GitUrlUse, InvalidGitUrl, ProcessRunner, parse_git_url};
+use mica_remote::http::{HttpError, HttpRequest, HttpResponse, Validators, fetch};
 use mica_solver::graph::{GitSource, HttpSource};
 use mica_solver::plan::NamedContext;
-use mica_solver::{EventSender, StepContext, StepId};
+use mica_solver::{BuildEvent, EventSender, StepContext, StepId, TaskState};
 
+use super::blocking::blocking;
 use super::context::{BuildContext, ContextError};
+use super::request::{BuildRequest, SecretSource};
 use super::runner::Download;
-use super::{Engine, Host};
+use super::{Engine, Host, NetworkSetupError};
+
+/// The build argument that keeps `.git` in a context.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// Something could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    /// Not done yet.
-    #[error("cannot fetch `{0}`: this version of mica does not fetch from http servers and git repositories")]
-    Unsupported(String),
+    /// The server did not give it.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// git did not.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The address of a repository is not valid.
+    #[error(transparent)]
+    GitUrl(#[from] InvalidGitUrl),
+    /// It is not an address of a repository.
+    #[error("`{0}` is not the address of a git repository")]
+    NotGit(String),
+    /// The content is not what was asked for.
+    #[error("digest mismatch for `{url}`: it has {actual}, `--checksum` says {expected}")]
+    Checksum {
+        /// The address.
+        url: String,
+        /// What the Dockerfile says.
+        expected: String,
+        /// What came.
+        actual: ContentDigest,
+    },
+    /// Nothing may be fetched.
+    #[error("`{0}` is not in the store, and the build is offline")]
+    Offline(String),
+    /// The network could not be set up.
+    #[error(transparent)]
+    Network(#[from] NetworkSetupError),
+    /// A secret could not be read.
+    #[error("cannot read the secret `{id}`")]
+    Secret {
+        /// Its id.
+        id: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The bytes could not be stored.
+    #[error("cannot store what `{url}` gave")]
+    Receive {
+        /// The address.
+        url: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store could not be written.
+    #[error(transparent)]
+    Store(#[from] mica_cache::FileError),
+    /// The blob could not be stored.
+    #[error(transparent)]
+    Blob(#[from] mica_cache::BlobError),
+    /// A checkout could not be read.
+    #[error(transparent)]
+    Scan(#[from] mica_cache::ScanError),
 }
 
 impl Host {
-    pub(super) async fn download(&self, source: &HttpSource, _step: StepId, _cx: &StepContext) -> Result<Download, FetchError> {
-        Err(FetchError::Unsupported(source.url.clone()))
+    /// Downloads a file, or finds out that the store still has it; with a checksum that is known nothing is asked.
+    pub(super) async fn download(
+        &self,
+        source: &HttpSource,
+        request: &BuildRequest,
+        step: StepId,
+        cx: &StepContext,
+    ) -> Result<Download, FetchError> {
+        let known = self.store.downloads().get(&source.url)?.filter(|known| matches!(self.store.blobs().has(&known.blob), Ok(true)));
+        if let Some(known) = &known
+            && (request.offline || source.checksum.as_deref() == Some(known.blob.to_string().as_str()))
+        {
+            return self.opened(source, known);
+        }
+        if request.offline {
+            return Err(FetchError::Offline(source.url.clone()));
+        }
+        let validators = known.as_ref().map_or_else(Validators::default, |known| Validators {
+            etag: known.etag.clone(),
+            last_modified: known.last_modified_header.clone(),
+        });
+        let authorization = authorization(&source.url, request)?;
+        let asked = HttpRequest { validators, authorization, ..HttpRequest::new(&source.url) };
+        let download = match (fetch(self.transport()?, &asked).await?, known) {
+            (HttpResponse::NotModified, Some(known)) => known,
+            (HttpResponse::NotModified, None) => return Err(FetchError::Offline(source.url.clone())),
+            (HttpResponse::Fetched(file), _) => self.receive(&source.url, file, step, cx).await?,
+        };
+        self.opened(source, &download)
     }
 
-    pub(super) async fn checkout(&self, source: &GitSource, _cx: &StepContext) -> Result<ContextTree, FetchError> {
-        Err(FetchError::Unsupported(source.url.clone()))
+    async fn receive(
+        &self,
+        url: &str,
+        mut file: mica_remote::http::HttpFile,
+        step: StepId,
+        cx: &StepContext,
+    ) -> Result<mica_cache::Download, FetchError> {
+        let failed = |source| FetchError::Receive { url: shown(url), source };
+        let mut ingest = self.store.blobs().ingest()?;
+        let mut hasher = blake3::Hasher::new();
+        let mut received = 0;
+        while let Some(piece) = file.body.try_next().await? {
+            ingest.write_all(&piece).map_err(failed)?;
+            hasher.update(&piece);
+            received += piece.len() as u64;
+            let what = format!("downloading {}", file.file_name);
+            let progress = BuildEvent::StepProgress { id: step, what, current: received, total: file.size };
+            cx.events.send(progress).await;
+        }
+        let download = mica_cache::Download {
+            blob: ingest.commit(None)?,
+            digest: FileDigest::from_bytes(*hasher.finalize().as_bytes()),
+            size: received,
+            name: file.file_name,
+            last_modified: file.last_modified,
+            etag: file.validators.etag,
+            last_modified_header: file.validators.last_modified,
+        };
+        self.store.downloads().put(url, &download)?;
+        Ok(download)
+    }
+
+    fn opened(&self, source: &HttpSource, known: &mica_cache::Download) -> Result<Download, FetchError> {
+        if let Some(expected) = &source.checksum
+            && *expected != known.blob.to_string()
+        {
+            let url = shown(&source.url);
+            return Err(FetchError::Checksum { url, expected: expected.clone(), actual: known.blob });
+        }
+        Ok(Download {
+            url: shown(&source.url),
+            file: self.store.blobs().file_path(&known.blob),
+            size: known.size,
+            digest: known.digest,
+            name: if source.filename.is_empty() { known.name.clone() } else { source.filename.clone() },
+            last_modified: known.last_modified,
+        })
+    }
+
+    /// Checks a repository out for ADD.
+    pub(super) async fn checkout(
+        &self,
+        source: &GitSource,
+        request: &BuildRequest,
+    ) -> Result<(ContextTree, Scratch), FetchError> {
+        let url = parse_git_url(&source.url, GitUrlUse::Add)?;
+        let mut url = url.ok_or_else(|| FetchError::NotGit(shown(&source.url)))?;
+        url.keep_git_dir = source.keep_git_dir.or(url.keep_git_dir);
+        url.checksum = source.checksum.clone().or(url.checksum);
+        let scratch = self.clone_repository(&url, request).await?;
+        let root = match &url.subdir {
+            Some(subdirectory) => scratch.files().join(subdirectory.trim_start_matches('/')),
+            None => scratch.files(),
+        };
+        blocking(move || {
+            let options = ScanOptions { ignored: &|_, _| Decision::Keep, wanted: None, store: None };
+            Ok((ContextTree::scan(&root, &options)?, scratch))
+        })
+        .await
+    }
+
+    async fn clone_repository(&self, url: &GitUrl, request: &BuildRequest) -> Result<Scratch, FetchError> {
+        if request.offline {
+            return Err(FetchError::Offline(url.remote().to_owned()));
+        }
+        let mut environment = GitEnvironment::new(self.path.clone());
+        environment.proxies = self.proxy.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        environment.ssh_agent = request.ssh.get("default").and_then(|sockets| sockets.first().cloned());
+        environment.authorization = git_authorization(url, request)?;
+        let git = Git::new(environment, Arc::new(ProcessRunner));
+        let (scratch, working) = (self.store.layers().begin()?, self.store.layers().begin()?);
+        let resolved = git.resolve(url).await?;
+        git.checkout(url, &resolved, &scratch.files(), &working.files(), CheckoutOptions::for_url(url)).await?;
+        Ok(scratch)
+    }
+}
+
+/// `HTTP_AUTH_HEADER_<host>` is the header itself, `HTTP_AUTH_TOKEN_<host>` a bearer token, as in the reference.
+fn authorization(url: &str, request: &BuildRequest) -> Result<Option<mica_remote::Secret>, FetchError> {
+    let host = host(url);
+    if let Some(header) = secret(request, &format!("HTTP_AUTH_HEADER_{host}"))? {
+        return Ok(Some(header.as_str().into()));
+    }
+    let token = secret(request, &format!("HTTP_AUTH_TOKEN_{host}"))?;
+    Ok(token.map(|token| format!("Bearer {token}").as_str().into()))
+}
+
+/// `GIT_AUTH_HEADER` and `GIT_AUTH_TOKEN`, for one host (`.host` at the end) or all.
+fn git_authorization(url: &GitUrl, request: &BuildRequest) -> Result<Option<mica_remote::Secret>, FetchError> {
+    let host = host(url.remote());
+    for suffix in [format!(".{host}"), String::new()] {
+        if let Some(header) = secret(request, &format!("GIT_AUTH_HEADER{suffix}"))? {
+            return Ok(Some(header.as_str().into()));
+        }
+        if let Some(token) = secret(request, &format!("GIT_AUTH_TOKEN{suffix}"))? {
+            return Ok(Some(GitEnvironment::token_authorization(&token.as_str().into())));
+        }
+    }
+    Ok(None)
+}
+
+fn secret(request: &BuildRequest, id: &str) -> Result<Option<String>, FetchError> {
+    let bytes = match request.secrets.get(id) {
+        None => return Ok(None),
+        Some(SecretSource::Value(value)) => value.clone(),
+        Some(SecretSource::File(path)) => {
+            std::fs::read(path).map_err(|source| FetchError::Secret { id: id.to_owned(), source })?
+        }
+    };
+    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+}
+
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    host.split(':').next().unwrap_or_default()
+}
+
+/// An address as messages show it: without password and query.
+fn shown(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    match bare.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))) {
+        Some((scheme, rest)) => format!("{scheme}://{rest}"),
+        None => bare.to_owned(),
     }
 }
 
 impl Engine {
-    pub(super) async fn fetch_context(&self, url: &str, _events: &EventSender) -> Result<BuildContext, ContextError> {
-        Err(FetchError::Unsupported(url.to_owned()).into())
+    /// Fetches a context: a repository, a tarball, or a Dockerfile alone.
+    pub(super) async fn fetch_context(
+        &self,
+        url: &str,
+        request: &BuildRequest,
+        events: &EventSender,
+    ) -> Result<BuildContext, ContextError> {
+        let what = format!("loading context {}", shown(url));
+        events.send(BuildEvent::Task { what: what.clone(), state: TaskState::Started }).await;
+        let git = parse_git_url(url, GitUrlUse::Context).map_err(FetchError::from)?;
+        let context = match git {
+            Some(mut git) => {
+                if request.build_args.get(KEEP_GIT_DIR).is_some_and(|value| value == "1" || value == "true") {
+                    git.keep_git_dir = Some(true);
+                }
+                let scratch = self.host.clone_repository(&git, request).await?;
+                BuildContext::fetched(scratch, git.subdir.as_deref().unwrap_or_default())?
+            }
+            None => self.http_context(url, request, events).await?,
+        };
+        events.send(BuildEvent::Task { what, state: TaskState::Done }).await;
+        Ok(context)
+    }
+
+    async fn http_context(
+        &self,
+        url: &str,
+        request: &BuildRequest,
+        events: &EventSender,
+    ) -> Result<BuildContext, ContextError> {
+        let source = HttpSource { url: url.to_owned(), checksum: None, filename: String::new() };
+        let cx = StepContext { events: events.clone(), cancel: tokio_util::sync::CancellationToken::new() };
+        let download = self.host.download(&source, request, StepId(0), &cx).await?;
+        let store = self.host.store.clone();
+        blocking(move || {
+            let file = std::fs::File::open(&download.file)
+                .map_err(|source| ContextError::Open { path: download.file.clone(), source })?;
+            if is_archive(file) {
+                return BuildContext::archive(&store, &download.file);
+            }
+            // One file that is no archive is the Dockerfile.
+            let scratch = store.layers().begin()?;
+            std::fs::copy(&download.file, scratch.files().join("Dockerfile"))
+                .map_err(|source| ContextError::Open { path: download.file.clone(), source })?;
+            BuildContext::fetched(scratch, "")
+        })
+        .await
     }
 
     /// Tells what a named context is; opens it when it is files.
@@ -37,25 +308,52 @@ impl Engine {
         &self,
         name: &str,
         value: &str,
-        _events: &EventSender,
     ) -> Result<(NamedContext, Option<BuildContext>), ContextError> {
-        let refused = |reason: &str| ContextError::Named { name: name.to_owned(), value: value.to_owned(), reason: reason.to_owned() };
+        let refused = |reason: String| ContextError::Named { name: name.to_owned(), value: value.to_owned(), reason };
         if let Some(image) = value.strip_prefix("docker-image://") {
             if image == "scratch" {
                 return Ok((NamedContext::Scratch, None));
             }
-            let reference = mica_image::Reference::parse(image).map_err(|error| refused(&error.to_string()))?;
+            let reference = Reference::parse(image).map_err(|error| refused(error.to_string()))?;
             return Ok((NamedContext::Image(reference), None));
         }
         if let Some(layout) = value.strip_prefix("oci-layout://") {
             return Ok((NamedContext::OciLayout(layout.to_owned()), None));
         }
         if value.starts_with("target:") {
-            return Err(refused("names a target of a bake file, which this command does not read"));
+            return Err(refused("names a target of a bake file, which this command does not read".to_owned()));
         }
-        let path = std::path::Path::new(value);
-        let mut files = if path.is_file() { BuildContext::archive(&self.host.store, path)? } else { BuildContext::directory(path)? };
-        files.read_ignore_file(None)?;
+        if parse_git_url(value, GitUrlUse::Context).map_err(FetchError::from)?.is_some() {
+            return Ok((NamedContext::Git(value.to_owned()), None));
+        }
+        if value.starts_with("http://") || value.starts_with("https://") {
+            return Ok((NamedContext::Http(value.to_owned()), None));
+        }
+        let files = if Path::new(value).is_file() {
+            let (store, path) = (self.host.store.clone(), Path::new(value).to_owned());
+            blocking(move || BuildContext::archive(&store, &path)).await?
+        } else {
+            let mut files = BuildContext::directory(Path::new(value))?;
+            files.read_ignore_file(None)?;
+            files
+        };
         Ok((NamedContext::Local, Some(files)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        assert_eq!(shown("https://user:pass@host/a?token=x#y"), "https://host/a");
+        assert_eq!(shown("git@host:a/b.git"), "git@host:a/b.git");
+    }
+
+    #[test]
+    fn the_host_is_found() {
+        assert_eq!(host("https://user@example.com:8080/x"), "example.com");
+        assert_eq!(host("http://127.0.0.1"), "127.0.0.1");
     }
 }

@@ -32,6 +32,7 @@ pub(crate) mod runner;
 mod spool;
 mod terminal_pair;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -52,6 +53,8 @@ pub(crate) struct EngineOptions {
     pub docker_config: Option<PathBuf>,
     /// Proxy variables by lower-case name.
     pub proxy: Vec<(String, String)>,
+    /// Where programs are looked for.
+    pub path: OsString,
 }
 
 /// The engine.
@@ -75,6 +78,8 @@ pub(crate) struct Host {
     transport: OnceLock<Transport>,
     docker_config: Option<PathBuf>,
     proxy: Vec<(String, String)>,
+    path: OsString,
+    network_problem: OnceLock<Option<String>>,
 }
 
 /// A connection to the network could not be set up.
@@ -120,6 +125,8 @@ impl Engine {
             transport: OnceLock::new(),
             docker_config: options.docker_config,
             proxy: options.proxy,
+            path: options.path,
+            network_problem: OnceLock::new(),
         };
         Ok(Self { host: Arc::new(host) })
     }
@@ -134,6 +141,11 @@ impl Host {
         let options = SandboxOptions { ids: self.ids, outside: self.outside.clone() };
         let made = Arc::new(Sandbox::new(options)?);
         Ok(self.sandbox.get_or_init(|| made).clone())
+    }
+
+    /// Returns why no step can have a network of its own here; `None` where one can.
+    pub(crate) fn network_problem(&self) -> Option<&str> {
+        self.network_problem.get_or_init(mica_executor::private_network_problem).as_deref()
     }
 
     /// Returns whether files of layers get their owners on disk.

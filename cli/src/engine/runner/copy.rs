@@ -6,9 +6,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use mica_cache::{CacheRecord, ContextTree, DetailId, Replace, Scratch};
+use mica_cache::{CacheRecord, ContextTree, DetailId, Ownership, Replace, Scratch};
 use mica_executor::copy::{
-    Chmod, ContentReader, Held, Item, Layout, Listed, Origin, Owner, PlaceOptions, Placement, SelectRequest,
+    Chmod, ContentReader, Devices, Held, Item, Layout, Listed, Origin, Owner, PlaceOptions, Placement, SelectRequest,
     Selection, Shape, SourcePattern, WriteOptions, expand_archives, place, resolve_owner, select,
 };
 use mica_image::index::{Bytes, LayerIndex, LayerPath, Node, Time, TimeKind};
@@ -89,7 +89,7 @@ fn take(
             Ok(Taken { part, selection, from: Bearer::Layers })
         }
         StepResult::Files(id) => match &*shared.files(*id) {
-            SourceFiles::Context(tree) => {
+            SourceFiles::Context(tree, _) => {
                 let selection = select(&**tree, &request).map_err(|error| StepError::select(step, error))?;
                 Ok(Taken { part, selection, from: Bearer::Context(tree.clone()) })
             }
@@ -285,7 +285,13 @@ fn write_files(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<LayerIndex, StepError> {
     let open = |origin: &Origin| open(shared, taken, origin);
-    let options = WriteOptions { held, cancelled, ..WriteOptions::new(&open, shared.host.file_ownership()) };
+    let in_user_namespace = shared.store.ownership() != Ownership::Root;
+    let mut options = WriteOptions { held, cancelled, ..WriteOptions::new(&open, shared.host.file_ownership()) };
+    if in_user_namespace {
+        // Device nodes cannot be made there, and overlayfs looks for its marks under another name.
+        options.devices = Devices::Record;
+        options.opaque_attribute = "user.overlay.opaque";
+    }
     let root = RootDir::open(to, Links::Refused)
         .map_err(|error| StepError::read(step, to.as_os_str().as_encoded_bytes(), error))?;
     mica_executor::copy::write(placement.clone(), &root, &options).map_err(|error| StepError::write(step, error))

@@ -14,6 +14,7 @@ mod source;
 mod workdir;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mica_cache::{KeyPart as RecordPart, PlaceId, RecordKey, Store, TreeHash};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(super) bases: Arc<Bases>,
     pub(super) contexts: BTreeMap<Option<String>, super::context::BuildContext>,
     pub(super) log: BuildLog,
+    /// Whether it was said that steps have no network.
+    network_told: AtomicBool,
     /// Where each step stands in its file, to find earlier records of the same place.
     places: BTreeMap<StepId, PlaceId>,
     /// Files of resolved source steps.
@@ -72,6 +75,7 @@ impl EngineRunner {
             bases,
             contexts,
             log,
+            network_told: AtomicBool::new(false),
             places: places(graph, identity),
             files: Mutex::default(),
             taken: Mutex::default(),

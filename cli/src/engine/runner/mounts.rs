@@ -7,7 +7,7 @@ use mica_executor::copy::{Layout, SelectRequest, SourcePattern, select};
 use mica_executor::{MountKind, MountSpec, Source, SourceId, Writes};
 use mica_image::root_dir::{Links, RootDir};
 use mica_image::tree::{Tree, TreeLayer};
-use mica_solver::graph::{RunMount, RunMountKind, RunOp, Sharing};
+use mica_solver::graph::{NetworkMode, RunMount, RunMountKind, RunOp, Sharing};
 use mica_solver::{KeyParts, Step, StepInputs, StepResult};
 
 use super::copy::{Bearer, Taken, copy_into, layer_of};
@@ -29,6 +29,10 @@ pub(super) fn contents(
     let mut parts = KeyParts::default();
     parts.push("sandbox", SANDBOX_VERSION.to_string());
     parts.push("owners", shared.store.ownership().as_str());
+    if run.network == NetworkMode::Default && shared.host.network_problem().is_some() {
+        // What runs without the network it asked for is never a hit for what runs with it.
+        parts.push("network in effect", "none");
+    }
     let mut all = Vec::new();
     for mount in &run.mounts {
         let Some((slot, source)) = content_source(mount) else { continue };
@@ -68,7 +72,7 @@ fn take(
             Ok(Taken { part, selection, from: Bearer::Layers })
         }
         StepResult::Files(id) => match &*shared.files(*id) {
-            SourceFiles::Context(tree) => {
+            SourceFiles::Context(tree, _) => {
                 let selection = select(&**tree, &request).map_err(|error| StepError::select(step, error))?;
                 Ok(Taken { part, selection, from: Bearer::Context(tree.clone()) })
             }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use mica_executor::{
@@ -45,7 +46,8 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     let snapshot = layers.prepare(&work.inputs.parent)?;
     let begin = Instant::now();
     let started = copy::seconds_now().0;
-    let spec = spec(op, prepared.specs.clone(), &prepared.env, shared.request.no_new_privileges)?;
+    let mut spec = spec(op, prepared.specs.clone(), &prepared.env, shared.request.no_new_privileges);
+    spec.network = network_in_effect(work, spec.network);
     let mut output = Output::new(work, &prepared)?;
     let launch = Launch {
         lowers: snapshot.lowers().to_vec(),
@@ -89,7 +91,7 @@ fn spec(
     mounts: Vec<MountSpec>,
     secrets: &[(String, String)],
     no_new_privileges: bool,
-) -> Result<RunSpec, StepError> {
+) -> RunSpec {
     let mut env = op.env.clone();
     env.extend(op.proxy_env.iter().cloned());
     for (name, value) in secrets {
@@ -98,7 +100,7 @@ fn spec(
             env.push((name.clone(), value.clone()));
         }
     }
-    Ok(RunSpec {
+    RunSpec {
         env,
         cwd: op.cwd.clone(),
         user: UserSpec(op.user.clone()),
@@ -116,7 +118,20 @@ fn spec(
         cgroup_parent: op.cgroup_parent.clone(),
         mounts,
         ..RunSpec::new(op.argv.iter().cloned())
-    })
+    }
+}
+
+/// A step that asked for nothing special runs without a network where none can be made for it; that is said once a build.
+fn network_in_effect(work: &Work, wanted: NetworkMode) -> NetworkMode {
+    let shared = &work.shared;
+    let (NetworkMode::Private, Some(problem)) = (wanted, shared.host.network_problem()) else { return wanted };
+    if !shared.network_told.swap(true, Ordering::Relaxed) {
+        let message = format!(
+            "steps run without a network: {problem}; or let them use the host's with `--network=host`"
+        );
+        work.cx.events.send_blocking(BuildEvent::Warning { message });
+    }
+    NetworkMode::None
 }
 
 pub(crate) const fn network(mode: graph::NetworkMode) -> NetworkMode {

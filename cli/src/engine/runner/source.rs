@@ -13,11 +13,12 @@ use mica_solver::{Op, Step, StepContext, StepResult};
 use super::copy::seconds_now;
 use super::{Shared, StepError};
 use crate::engine::blocking::blocking;
+use crate::engine::context::ContextError;
 
 /// Files that are no layer.
 pub(crate) enum SourceFiles {
-    /// A context or a checkout.
-    Context(Arc<ContextTree>),
+    /// A context or a checkout, which lies in scratch space.
+    Context(Arc<ContextTree>, Option<Scratch>),
     /// One downloaded file.
     Download(Download),
     /// Files written in the Dockerfile: name and content.
@@ -39,8 +40,6 @@ pub(crate) struct Download {
     pub name: String,
     /// Last-Modified, in seconds since 1970.
     pub last_modified: Option<i64>,
-    /// Keeps the file for this build.
-    pub _scratch: Option<Scratch>,
 }
 
 impl Download {
@@ -71,10 +70,11 @@ pub(super) async fn resolve(
             return Ok(StepResult::Tree(tree));
         }
         Op::Context(source) => scan(shared, source).await?,
-        Op::Http(source) => SourceFiles::Download(shared.host.download(source, step.id, cx).await.map_err(crate::engine::context::ContextError::from)?),
+        Op::Http(source) => SourceFiles::Download(shared.host.download(source, &shared.request, step.id, cx).await.map_err(ContextError::from)?),
         Op::Git(source) => {
-            let checkout = shared.host.checkout(source, cx).await.map_err(crate::engine::context::ContextError::from)?;
-            SourceFiles::Context(Arc::new(checkout))
+            let (checkout, scratch) =
+                shared.host.checkout(source, &shared.request).await.map_err(ContextError::from)?;
+            SourceFiles::Context(Arc::new(checkout), Some(scratch))
         }
         Op::Inline(source) => SourceFiles::Inline(source.files.clone()),
         Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => unreachable!("the scheduler resolves sources only"),
@@ -88,7 +88,7 @@ async fn scan(shared: &Arc<Shared>, source: &ContextSource) -> Result<SourceFile
     blocking(move || {
         let context = &shared.contexts[&source.name];
         let tree = context.scan(&shared.store, &source.wanted)?;
-        Ok(SourceFiles::Context(Arc::new(tree)))
+        Ok(SourceFiles::Context(Arc::new(tree), None))
     })
     .await
 }
