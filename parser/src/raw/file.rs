@@ -12,6 +12,8 @@ use crate::syntax::{Escape, Heredoc, Span, Spanned};
 
 /// Reads a whole file.
 pub(crate) fn read(text: &[u8]) -> RawFile {
+    // Spans count in 32 bits; nobody writes a Dockerfile of 4 GiB, and what is past that is not read.
+    let text = &text[..text.len().min(u32::MAX as usize)];
     let mut reader = Reader { lines: Lines::new(text), file: RawFile::default(), comments: Vec::new() };
     let mut directives = DirectiveReader::default();
     while let Some(line) = reader.lines.next() {
