@@ -96,7 +96,6 @@ pub struct Index {
 
 /// What a tag or digest of a registry names: one image or an index of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a handful exist at a time, and each is read at once")]
 pub enum Document {
     /// One image.
     Manifest(Manifest),

@@ -7,17 +7,15 @@ use mica_image::compress::is_archive;
 use mica_solver::EventSender;
 use tokio_util::sync::CancellationToken;
 
-use super::exit::{Failure, chain};
+use super::exit::Failure;
 use super::{check, print, say, setup};
-use crate::arguments::{
-    BuildArguments, Call, GlobalOptions, ProgressMode, StandardInput, build_request,
-};
+use crate::arguments::{BuildArguments, Call, GlobalOptions, ProgressMode, StandardInput, build_request};
 use crate::diagnostics::{self, Style};
 use crate::engine::build::{BuildError, BuildReport};
 use crate::engine::context::DockerfileText;
 use crate::engine::request::{BuildRequest, ContextInput, DockerfileInput, OutputKind};
 use crate::engine::runner::StepError;
-use crate::engine::Engine;
+use crate::engine::{Engine, chain};
 use crate::environment::Environment;
 use crate::progress::{BuildResult, Progress, Summary, View, renderer};
 use crate::terminal::{self, Paint};
@@ -68,7 +66,9 @@ fn take_standard_input(
             } else {
                 let text = std::fs::read(spooled.path()).map_err(failed)?;
                 if text.is_empty() {
-                    return Err(Failure::plain("standard input is empty: neither a Dockerfile nor a context"));
+                    return Err(Failure::plain(
+                        "standard input is empty: neither a Dockerfile nor a context",
+                    ));
                 }
                 request.dockerfile = DockerfileInput::Text(text);
             }
@@ -88,7 +88,8 @@ async fn build(
     let (view, quiet) = view(mode, environment);
     let tags: Vec<String> = request.tags.iter().map(|tag| tag.to_string()).collect();
     let outputs: Vec<_> = request.outputs.iter().filter_map(|output| output.destination.clone()).collect();
-    let to_stdout = request.outputs.iter().any(|output| output.destination.is_none() && output.kind != OutputKind::Image);
+    let to_stdout =
+        request.outputs.iter().any(|output| output.destination.is_none() && output.kind != OutputKind::Image);
     let mut progress = Progress::new(renderer(view, paint), stderr);
     let (events, mut receiver) = EventSender::channel();
     let cancel = CancellationToken::new();
@@ -99,7 +100,8 @@ async fn build(
         result
     };
     let (result, ()) = tokio::join!(building, progress.follow(&mut receiver, size));
-    let mut summary = Summary { result: BuildResult::Succeeded, images: vec![], tags: vec![], outputs, log: None };
+    let mut summary =
+        Summary { result: BuildResult::Succeeded, images: vec![], tags: vec![], outputs, log: None };
     match result {
         Ok(report) => {
             summary.images = report.images.iter().map(|image| image.id.to_string()).collect();
@@ -152,7 +154,9 @@ async fn interruptible(
 fn view(mode: ProgressMode, environment: &dyn Environment) -> (View, bool) {
     let stderr = std::io::stderr();
     match mode {
-        ProgressMode::Auto if terminal::is_capable(&stderr, environment) => (View::Tty(terminal::size(&stderr)), false),
+        ProgressMode::Auto if terminal::is_capable(&stderr, environment) => {
+            (View::Tty(terminal::size(&stderr)), false)
+        }
         ProgressMode::Tty => (View::Tty(terminal::size(&stderr)), false),
         ProgressMode::Auto | ProgressMode::Plain => (View::Plain, false),
         ProgressMode::Json => (View::Json, false),
@@ -184,7 +188,10 @@ pub(super) fn explain(error: &BuildError, paint: Paint) -> Failure {
     match error {
         BuildError::Diagnostics { diagnostics, dockerfile } => {
             show_diagnostics(diagnostics, dockerfile, paint);
-            let errors = diagnostics.iter().filter(|found| found.severity == mica_parser::diagnostic::Severity::Error).count();
+            let errors = diagnostics
+                .iter()
+                .filter(|found| found.severity == mica_parser::diagnostic::Severity::Error)
+                .count();
             let mistakes = if errors == 1 { "a mistake".to_owned() } else { format!("{errors} mistakes") };
             Failure::plain(format!("`{}` has {mistakes}: nothing was built", dockerfile.name))
         }
@@ -196,13 +203,16 @@ pub(super) fn explain(error: &BuildError, paint: Paint) -> Failure {
             }
             let line = step.line.map_or_else(String::new, |line| format!("{}:{line}: ", dockerfile.name));
             let failure = Failure::plain(format!("failed to solve: {line}{message}")).with_hint(error.hint());
-            if matches!(error, StepError::Base(base) if base.is_unavailable()) { failure.unavailable() } else { failure }
-        }
-        BuildError::Base { place, error } => {
-            if let Some((span, dockerfile)) = place {
-                say_block(&diagnostics::excerpt(&dockerfile.name, &dockerfile.text, *span, &chain(error), paint));
+            if matches!(error, StepError::Base(base) if base.is_unavailable()) {
+                failure.unavailable()
+            } else {
+                failure
             }
-            let failure = Failure::of(error).with_hint(error.hint());
+        }
+        BuildError::Base { diagnostic, dockerfile, error } => {
+            show_diagnostics(std::slice::from_ref(diagnostic), dockerfile, paint);
+            let failure =
+                Failure::plain(format!("failed to solve: {}", chain(error))).with_hint(error.hint());
             if error.is_unavailable() { failure.unavailable() } else { failure }
         }
         BuildError::Panicked(_) => Failure::bug(error.to_string()),

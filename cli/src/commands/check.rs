@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mica_parser::diagnostic::{Diagnostic, Severity};
 use mica_solver::EventSender;
 
 use super::build::explain;
@@ -42,7 +41,11 @@ pub(super) async fn run(
     }
 }
 
-fn check(planned: &PlannedBuild, format: CallFormat, environment: &dyn Environment) -> Result<ExitCode, Failure> {
+fn check(
+    planned: &PlannedBuild,
+    format: CallFormat,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
     let file = &planned.dockerfile;
     let all = &planned.diagnostics;
     let in_github = environment.var("GITHUB_ACTIONS").is_some_and(|value| value == "true");
@@ -56,7 +59,9 @@ fn check(planned: &PlannedBuild, format: CallFormat, environment: &dyn Environme
         CallFormat::Text if !in_github => {
             let style = Style { paint: Paint::for_stream(std::io::stdout(), environment), name: &file.name };
             let mut text = diagnostics::render_all(all, &file.text, &style);
-            text.push_str(&summary(all));
+            if all.is_empty() {
+                text.push_str("check complete, no warnings found\n");
+            }
             print(text.as_bytes())?;
         }
         CallFormat::Text | CallFormat::Github => {
@@ -64,16 +69,6 @@ fn check(planned: &PlannedBuild, format: CallFormat, environment: &dyn Environme
         }
     }
     Ok(if all.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn summary(all: &[Diagnostic]) -> String {
-    let errors = all.iter().filter(|found| found.severity == Severity::Error).count();
-    match (errors, all.len() - errors) {
-        (0, 0) => "check complete, no warnings found\n".to_owned(),
-        (0, 1) => "check complete, 1 warning has been found\n".to_owned(),
-        (0, warnings) => format!("check complete, {warnings} warnings have been found\n"),
-        (errors, warnings) => format!("check complete, {errors} errors and {warnings} warnings have been found\n"),
-    }
 }
 
 fn describe(planned: &PlannedBuild, call: CallRequest, paint: Paint) -> Result<ExitCode, Failure> {
@@ -103,10 +98,18 @@ fn describe(planned: &PlannedBuild, call: CallRequest, paint: Paint) -> Result<E
             let outline = &plan.outline;
             let mut text = String::new();
             if let Some(name) = &outline.name {
-                text.push_str(&format!("TARGET\t{name}\t{}\n", outline.description.as_deref().unwrap_or_default()));
+                text.push_str(&format!(
+                    "TARGET\t{name}\t{}\n",
+                    outline.description.as_deref().unwrap_or_default()
+                ));
             }
             for arg in &outline.args {
-                text.push_str(&format!("ARG\t{}={}\t{}\n", arg.name, arg.value, arg.description.as_deref().unwrap_or_default()));
+                text.push_str(&format!(
+                    "ARG\t{}={}\t{}\n",
+                    arg.name,
+                    arg.value,
+                    arg.description.as_deref().unwrap_or_default()
+                ));
             }
             for (kind, mounts) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
                 for mount in mounts {

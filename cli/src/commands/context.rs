@@ -14,8 +14,11 @@ pub(super) fn list(path: &Path, file: Option<&Path>) -> Result<ExitCode, Failure
     let mut context = BuildContext::directory(path).map_err(|error| Failure::of(&error))?;
     let default = context.root().join("Dockerfile");
     context.read_ignore_file(Some(file.unwrap_or(&default))).map_err(|error| Failure::of(&error))?;
-    let mut listing = Listing { ignore: context.ignore().cloned(), text: Vec::new(), sent: 0, dropped: BTreeMap::new() };
-    listing.walk(context.root(), Path::new("")).map_err(|error| Failure::local("cannot list the context", error))?;
+    let mut listing =
+        Listing { ignore: context.ignore().cloned(), text: Vec::new(), sent: 0, dropped: BTreeMap::new() };
+    listing
+        .walk(context.root(), Path::new(""))
+        .map_err(|error| Failure::local("cannot list the context", error))?;
     let code = print(&listing.text)?;
     super::say(&listing.summary());
     Ok(code)

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use super::say;
 use crate::arguments::ArgumentError;
+use crate::engine::chain;
 use crate::environment::Environment;
 use crate::terminal::{Paint, Tone};
 
@@ -80,19 +81,4 @@ impl From<ArgumentError> for Failure {
     fn from(error: ArgumentError) -> Self {
         Self { code: USAGE, message: chain(&error), hint: error.hint() }
     }
-}
-
-/// An error and its causes in one line, each said once.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -42,7 +42,14 @@ pub(super) fn list(
 }
 
 fn table(lines: &[Listed]) -> String {
-    let mut rows = vec![["NAME".to_owned(), "VERSION".into(), "ID".into(), "CREATED".into(), "SIZE".into(), "PLATFORM".into()]];
+    let mut rows = vec![[
+        "NAME".to_owned(),
+        "VERSION".into(),
+        "ID".into(),
+        "CREATED".into(),
+        "SIZE".into(),
+        "PLATFORM".into(),
+    ]];
     let now = now().unix().map_or(0, |(seconds, _)| seconds);
     for line in lines {
         rows.push([
@@ -65,7 +72,14 @@ fn table(lines: &[Listed]) -> String {
 }
 
 fn age(seconds: i64) -> String {
-    let units = [(365 * 86400, "year"), (30 * 86400, "month"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let units = [
+        (365 * 86400, "year"),
+        (30 * 86400, "month"),
+        (86400, "day"),
+        (3600, "hour"),
+        (60, "minute"),
+        (1, "second"),
+    ];
     for (length, name) in units {
         let count = seconds / length;
         if count > 0 {
@@ -170,7 +184,8 @@ pub(super) fn load(
         (None, Some(spooled)) => spooled.path(),
         (None, None) => Path::new("/dev/stdin"),
     };
-    let loaded = watched(environment, async |events| engine.load(path, events).await)?.map_err(base_failure)?;
+    let loaded =
+        watched(environment, async |events| engine.load(path, events).await)?.map_err(base_failure)?;
     engine.host.store.sync().map_err(|error| Failure::of(&error))?;
     for image in loaded {
         let mut names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
@@ -184,10 +199,18 @@ pub(super) fn load(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes the events of something that is not a build while it goes on.
-fn watched<T>(environment: &dyn Environment, work: impl AsyncFnOnce(&EventSender) -> T) -> Result<T, Failure> {
+/// Shows the events of something that is not a build while it goes on.
+fn watched<T>(
+    environment: &dyn Environment,
+    work: impl AsyncFnOnce(&EventSender) -> T,
+) -> Result<T, Failure> {
     let stderr = std::io::stderr();
-    let mut progress = Progress::new(renderer(View::None, Paint::for_stream(&stderr, environment)), stderr);
+    let view = if terminal::is_capable(&stderr, environment) {
+        View::Tty(terminal::size(&stderr))
+    } else {
+        View::None
+    };
+    let mut progress = Progress::new(renderer(view, Paint::for_stream(&stderr, environment)), stderr);
     let runtime = setup::runtime()?;
     let (events, mut receiver) = EventSender::channel();
     let working = async {
@@ -196,7 +219,9 @@ fn watched<T>(environment: &dyn Environment, work: impl AsyncFnOnce(&EventSender
         result
     };
     let size = || terminal::size(std::io::stderr());
-    let (result, ()) = runtime.block_on(async { tokio::join!(working, progress.follow(&mut receiver, size)) });
+    let (result, ()) =
+        runtime.block_on(async { tokio::join!(working, progress.follow(&mut receiver, size)) });
+    progress.leave();
     Ok(result)
 }
 
@@ -260,6 +285,9 @@ mod tests {
     #[test]
     fn sizes_and_ages_are_said_in_words() {
         assert_eq!([size(0), size(1500), size(2_500_000_000)], ["0 B", "1.5 kB", "2.5 GB"]);
-        assert_eq!([age(0), age(1), age(7200), age(86400 * 400)], ["now", "1 second ago", "2 hours ago", "1 year ago"]);
+        assert_eq!(
+            [age(0), age(1), age(7200), age(86400 * 400)],
+            ["now", "1 second ago", "2 hours ago", "1 year ago"]
+        );
     }
 }

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::exit::{Failure, chain};
+use super::exit::Failure;
 use super::{say, setup};
 use crate::arguments::{GlobalOptions, RunArguments, run_request};
+use crate::engine::chain;
 use crate::engine::run::RunError;
 use crate::environment::Environment;
 
@@ -17,7 +18,8 @@ pub(super) fn run(
     global: &GlobalOptions,
     environment: &dyn Environment,
 ) -> Result<ExitCode, Failure> {
-    let request = run_request(arguments, environment).map_err(|error| Failure::from(error).with_code(MICA_FAILED))?;
+    let request =
+        run_request(arguments, environment).map_err(|error| Failure::from(error).with_code(MICA_FAILED))?;
     let engine = setup::engine(global, environment).map_err(|failure| failure.with_code(MICA_FAILED))?;
     let runtime = setup::runtime()?;
     let outcome = runtime.block_on(async {

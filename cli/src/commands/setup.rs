@@ -28,7 +28,8 @@ pub(super) fn tracing(verbose: u8) {
 pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> Result<Engine, Failure> {
     let root = store_root(global, environment)?;
     let entered = enter_user_namespace(IdMapping::Auto).map_err(|error| {
-        Failure::of(&error).with_hint(Some("`mica doctor` tells what is missing and how to mend it".to_owned()))
+        Failure::of(&error)
+            .with_hint(Some("`mica doctor` tells what is missing and how to mend it".to_owned()))
     })?;
     if let Some(why) = &entered.why_single {
         say(&format!("warning: all files belong to one user in this build: {why}"));

@@ -114,8 +114,8 @@ mod tests {
     }
 
     fn target(base: &[Option<i64>], items: &[bool]) -> Target {
-        let mut config = ImageConfig::default();
-        config.history = base.iter().map(|at| History { created: at.map(time), ..History::default() }).collect();
+        let base = base.iter().map(|at| History { created: at.map(time), ..History::default() });
+        let config = ImageConfig { history: base.collect(), ..ImageConfig::default() };
         let history = items
             .iter()
             .map(|layer| HistoryItem { created_by: "x".into(), step: layer.then_some(StepId(0)), line: 1 })
@@ -124,7 +124,11 @@ mod tests {
     }
 
     fn times(config: &ImageConfig) -> Vec<Option<i64>> {
-        config.history.iter().map(|entry| entry.created.as_ref().and_then(Timestamp::unix).map(|at| at.0)).collect()
+        config
+            .history
+            .iter()
+            .map(|entry| entry.created.as_ref().and_then(Timestamp::unix).map(|at| at.0))
+            .collect()
     }
 
     #[test]
@@ -139,7 +143,8 @@ mod tests {
 
     #[test]
     fn only_new_entries_take_the_epoch() {
-        let config = image_config(&target(&[Some(1)], &[true]), &[layer(1, None), layer(2, Some(20))], Some(7));
+        let config =
+            image_config(&target(&[Some(1)], &[true]), &[layer(1, None), layer(2, Some(20))], Some(7));
         assert_eq!(times(&config), [Some(1), Some(7)]);
         assert_eq!(config.created, Some(time(7)));
     }

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mica_cache::{ImageRecord, Resolved};
-use mica_image::archive::{ImageArchive, ReadArchiveError};
-use mica_image::tree::{Tree, TreeLayer};
 use futures_util::TryStreamExt as _;
 use futures_util::future::try_join_all;
+use mica_cache::{ImageRecord, Resolved};
 use mica_image::Timestamp;
+use mica_image::archive::{ImageArchive, ReadArchiveError};
 use mica_image::config::CONFIG_SIZE_MAX;
+use mica_image::tree::{Tree, TreeLayer};
 use mica_image::{ContentDigest, Descriptor, DiffId, Document, ImageConfig, Manifest, Platform, Reference};
 use mica_remote::RegistryError;
 use mica_solver::graph::{ImageLocation, ImageSource};
@@ -234,7 +234,9 @@ impl Engine {
         match base {
             // `--pull` of a name that only exists here: an image built with `-t`.
             Err(BaseError::Registry { source, reference: asked }) => match self.local(reference, platform)? {
-                Some(image) if matches!(source, RegistryError::NotFound { .. }) => Ok(Base::stored(&name, image)),
+                Some(image) if matches!(source, RegistryError::NotFound { .. }) => {
+                    Ok(Base::stored(&name, image))
+                }
                 _ => Err(BaseError::Registry { source, reference: asked }),
             },
             other => other,
@@ -246,7 +248,8 @@ impl Engine {
         let store = &self.host.store;
         let named = store.images().current(&reference.with_default_tag().to_string())?;
         if let (Some(version), None) = (named, reference.digest()) {
-            let ids = version.info.platforms.get(&platform.to_string()).copied().into_iter().chain([version.image]);
+            let ids =
+                version.info.platforms.get(&platform.to_string()).copied().into_iter().chain([version.image]);
             for id in ids {
                 if let Some(image) = images::open(store, &id)?
                     && platform.runs(&image.platform)
@@ -262,8 +265,7 @@ impl Engine {
     }
 
     async fn ask_registry(&self, reference: &Reference, platform: &Platform) -> Result<Base, BaseError> {
-        let registry_error =
-            |source| BaseError::Registry { reference: reference.familiar(), source };
+        let registry_error = |source| BaseError::Registry { reference: reference.familiar(), source };
         let client = self.host.registry()?;
         let image = client.fetch_image(reference, platform).await.map_err(registry_error)?;
         let Document::Manifest(manifest) = image.manifest.document else {
@@ -280,7 +282,8 @@ impl Engine {
             })
             .await
             .map_err(registry_error)?;
-        let config = ImageConfig::parse(&bytes).map_err(|error| not_an_image(reference, &error.to_string()))?;
+        let config =
+            ImageConfig::parse(&bytes).map_err(|error| not_an_image(reference, &error.to_string()))?;
         check_counts(&reference.familiar(), &config, &manifest)?;
         let found = config.platform();
         if !platform.runs(&found) && image.index.is_some() {
@@ -447,8 +450,7 @@ impl Base {
                 progress.tell(&what, 0, total).await;
                 let stream = host.registry()?.fetch_blob(reference, &blob).map_err(std::io::Error::other);
                 let mut bridge = SyncIoBridge::new(Box::pin(StreamReader::new(stream)));
-                let import =
-                    move || import_layer(&store, &mut bridge, &blob, Some(diff_id), below.as_ref());
+                let import = move || import_layer(&store, &mut bridge, &blob, Some(diff_id), below.as_ref());
                 let imported = blocking(import).await;
                 progress.tell(&what, total, total).await;
                 imported
@@ -468,7 +470,8 @@ impl Base {
         if let Some(bytes) = config_bytes {
             host.store.blobs().put(&bytes)?;
         }
-        let created = self.config.created.as_ref().and_then(Timestamp::unix).map_or(0, |(seconds, _)| seconds);
+        let created =
+            self.config.created.as_ref().and_then(Timestamp::unix).map_or(0, |(seconds, _)| seconds);
         let platform = self.platform.to_string();
         images.put(&ImageRecord { id: self.id, tree: tree.clone(), platform, created, manifest })?;
         if let Origin::Registry { reference, platform, top, .. } = &self.origin {
@@ -480,7 +483,11 @@ impl Base {
     }
 
     /// Brings an archived image into the store and returns it.
-    pub(super) async fn import(&self, host: &Arc<Host>, events: &EventSender) -> Result<ContentDigest, BaseError> {
+    pub(super) async fn import(
+        &self,
+        host: &Arc<Host>,
+        events: &EventSender,
+    ) -> Result<ContentDigest, BaseError> {
         self.fetch(host, &Progress { events: events.clone(), step: None }).await?;
         Ok(self.id)
     }

@@ -9,11 +9,12 @@ use mica_image::tar::TarOptions;
 use mica_image::tree::Tree;
 use mica_image::{ContentDigest, ImageConfig, Platform, Reference, Timestamp};
 use mica_parser::diagnostic::{Diagnostic, Severity};
-use mica_parser::syntax::Span;
 use mica_solver::graph::{ImageSource, Target};
-use mica_solver::plan::{self, IgnoredPaths, NamedContext, Plan, PlanRequest, Planned, ResolvedImage, plan};
+use mica_solver::plan::{
+    self, IgnoredPaths, NamedContext, Plan, PlanRequest, Planned, ResolvedImage, plan, unresolved_image,
+};
 use mica_solver::{
-    BuildEvent, EventSender, Outcome, SolveError, SolveOptions, Solved, Step, StepResult, TaskState, solve,
+    BuildEvent, EventSender, SolveError, SolveOptions, Solved, Step, StepResult, TaskState, solve,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,7 @@ use super::context::{BuildContext, ContextError, DockerfileText, read_dockerfile
 use super::output::{OutputError, StoredImage};
 use super::request::{BuildRequest, ContextInput, NoCache};
 use super::runner::{EngineRunner, StepError};
-use super::Engine;
+use super::{Engine, chain};
 use crate::environment::now;
 
 /// What a build made.
@@ -37,10 +38,6 @@ pub(crate) struct BuildReport {
     pub warnings: Vec<Diagnostic>,
     /// The Dockerfile, for showing them.
     pub dockerfile: DockerfileText,
-    /// Steps found in the cache, and steps that ran.
-    pub cached: usize,
-    /// Steps that ran.
-    pub ran: usize,
 }
 
 /// One image of a build.
@@ -48,8 +45,6 @@ pub(crate) struct BuildReport {
 pub(crate) struct BuiltImage {
     /// The digest of its config.
     pub id: ContentDigest,
-    /// Its platform.
-    pub platform: Platform,
 }
 
 /// A build failed.
@@ -80,8 +75,10 @@ pub(crate) enum BuildError {
     /// A base image could not be had.
     #[error("{error}")]
     Base {
-        /// Where the Dockerfile names it.
-        place: Option<(Span, DockerfileText)>,
+        /// Where the Dockerfile asks for it.
+        diagnostic: Box<Diagnostic>,
+        /// The file.
+        dockerfile: DockerfileText,
         /// Why.
         #[source]
         error: BaseError,
@@ -136,8 +133,6 @@ pub(crate) struct PlannedBuild {
     pub diagnostics: Vec<Diagnostic>,
     /// The file.
     pub dockerfile: DockerfileText,
-    /// Its parsed form.
-    pub parsed: mica_parser::Parsed,
     /// The contexts by name.
     pub contexts: BTreeMap<Option<String>, BuildContext>,
     /// The bases.
@@ -187,13 +182,10 @@ impl Engine {
         self.tag(&request.tags, &stored, &dockerfile)?;
         self.write_outputs(&request, &stored, events).await?;
         self.sync(events).await?;
-        let count = |wanted: fn(&Outcome) -> bool| solved.outcomes.values().filter(|outcome| wanted(outcome)).count();
         Ok(BuildReport {
-            images: stored.iter().map(|image| BuiltImage { id: image.id, platform: image.platform.clone() }).collect(),
+            images: stored.iter().map(|image| BuiltImage { id: image.id }).collect(),
             warnings: planned.diagnostics,
             dockerfile,
-            cached: count(|outcome| *outcome == Outcome::Cached),
-            ran: count(|outcome| matches!(outcome, Outcome::Ran(_))),
         })
     }
 
@@ -218,12 +210,23 @@ impl Engine {
             let plan = match planned {
                 Some(Planned::NeedImages(wanted)) if !has_errors(&diagnostics) => {
                     for source in wanted {
-                        let base = self.resolve_base(&source, request, events).await.map_err(|error| {
-                            let place = base_span(&parsed, &source).map(|span| (span, dockerfile.copy()));
-                            BuildError::Base { place, error }
-                        })?;
-                        known.insert(source.clone(), base.resolved());
-                        bases.insert(source, base);
+                        match self.resolve_base(&source, request, events).await {
+                            Ok(base) => {
+                                known.insert(source.clone(), base.resolved());
+                                bases.insert(source, base);
+                            }
+                            Err(error) => {
+                                let file = &parsed.dockerfile;
+                                let reason = chain(&error);
+                                let diagnostic =
+                                    unresolved_image(file, &plan_request, &known, &source, &reason);
+                                return Err(BuildError::Base {
+                                    diagnostic: Box::new(diagnostic),
+                                    dockerfile,
+                                    error,
+                                });
+                            }
+                        }
                     }
                     continue;
                 }
@@ -231,7 +234,7 @@ impl Engine {
                 Some(Planned::NeedImages(_)) | None => None,
             };
             let bases = Arc::new(bases);
-            return Ok(PlannedBuild { plan, diagnostics, dockerfile, parsed, contexts, bases });
+            return Ok(PlannedBuild { plan, diagnostics, dockerfile, contexts, bases });
         }
     }
 
@@ -241,8 +244,8 @@ impl Engine {
         events: &EventSender,
     ) -> Result<(BTreeMap<Option<String>, BuildContext>, DockerfileText), BuildError> {
         let mut main = match &request.context {
-            ContextInput::Directory(path) => BuildContext::directory(path)?,
-            ContextInput::Archive(path) => {
+            ContextInput::Directory(path) if !path.is_file() => BuildContext::directory(path)?,
+            ContextInput::Directory(path) | ContextInput::Archive(path) => {
                 let (store, path) = (self.host.store.clone(), path.clone());
                 blocking(move || BuildContext::archive(&store, &path)).await?
             }
@@ -367,7 +370,8 @@ fn plan_request(
     contexts: &BTreeMap<Option<String>, BuildContext>,
     all_stages: bool,
 ) -> PlanRequest {
-    let ignore = contexts.get(&None).and_then(BuildContext::ignore).filter(|ignore| !ignore.patterns.has_negations());
+    let ignore =
+        contexts.get(&None).and_then(BuildContext::ignore).filter(|ignore| !ignore.patterns.has_negations());
     PlanRequest {
         target: request.target.clone(),
         build_args: request.build_args.clone(),
@@ -394,18 +398,4 @@ fn plan_request(
         all_stages,
         ..PlanRequest::new(Platform::host())
     }
-}
-
-/// Where the Dockerfile names a base image, for the error about it.
-fn base_span(parsed: &mica_parser::Parsed, source: &ImageSource) -> Option<Span> {
-    use mica_parser::syntax::Instruction;
-    use mica_solver::graph::ImageLocation;
-    let ImageLocation::Reference(wanted) = &source.location else { return None };
-    parsed.dockerfile.instructions.iter().find_map(|node| match &node.instruction {
-        Instruction::From(from) => {
-            let named = Reference::parse(&from.image.value).is_ok_and(|named| named == *wanted);
-            named.then_some(from.image.span)
-        }
-        _ => None,
-    })
 }

@@ -129,7 +129,8 @@ impl BuildContext {
 
     /// Unpacks an archive.
     pub(crate) fn archive(store: &Store, path: &Path) -> Result<Self, ContextError> {
-        let file = fs::File::open(path).map_err(|source| ContextError::Open { path: path.to_owned(), source })?;
+        let file =
+            fs::File::open(path).map_err(|source| ContextError::Open { path: path.to_owned(), source })?;
         let scratch = store.layers().begin()?;
         let name = path.display().to_string();
         super::archive_tree::unpack(io::BufReader::new(file), &scratch.files())
@@ -263,7 +264,8 @@ pub(crate) fn read_dockerfile(
         }
         DockerfileInput::Path(given) => {
             let inside = context.root.join(given);
-            let candidates = if context.in_place() { vec![given.clone(), inside] } else { vec![inside, given.clone()] };
+            let candidates =
+                if context.in_place() { vec![given.clone(), inside] } else { vec![inside, given.clone()] };
             read_first(&candidates)?.ok_or_else(|| ContextError::NoDockerfile(given.clone()))
         }
     }
@@ -289,8 +291,12 @@ mod tests {
 
     #[test]
     fn only_what_lies_before_a_wildcard_is_a_prefix() {
-        let words = |words: &[&str]| prefixes(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-        assert_eq!(words(&["src/", "./a/b*/c", "/x/../y"]), Some(vec![b"src".to_vec(), b"a".to_vec(), b"y".to_vec()]));
+        let words =
+            |words: &[&str]| prefixes(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            words(&["src/", "./a/b*/c", "/x/../y"]),
+            Some(vec![b"src".to_vec(), b"a".to_vec(), b"y".to_vec()])
+        );
         assert_eq!(words(&["src", "."]), None);
         assert_eq!(words(&["*.txt"]), None);
         assert_eq!(words(&[]), Some(vec![]));

@@ -8,7 +8,10 @@ use futures_util::TryStreamExt as _;
 use mica_cache::{ContextTree, Decision, ScanOptions, Scratch};
 use mica_image::compress::is_archive;
 use mica_image::{ContentDigest, FileDigest, Reference};
-use mica_remote::git::{CheckoutOptions, Git, GitEnvironment, GitError, GitUrl, GitUrlUse, InvalidGitUrl, ProcessRunner, parse_git_url};
+use mica_remote::git::{
+    CheckoutOptions, Git, GitEnvironment, GitError, GitUrl, GitUrlUse, InvalidGitUrl, ProcessRunner,
+    parse_git_url,
+};
 use mica_remote::http::{HttpError, HttpRequest, HttpResponse, Validators, fetch};
 use mica_solver::graph::{GitSource, HttpSource};
 use mica_solver::plan::NamedContext;
@@ -92,7 +95,11 @@ impl Host {
         step: StepId,
         cx: &StepContext,
     ) -> Result<Download, FetchError> {
-        let known = self.store.downloads().get(&source.url)?.filter(|known| matches!(self.store.blobs().has(&known.blob), Ok(true)));
+        let known = self
+            .store
+            .downloads()
+            .get(&source.url)?
+            .filter(|known| matches!(self.store.blobs().has(&known.blob), Ok(true)));
         if let Some(known) = &known
             && (request.offline || source.checksum.as_deref() == Some(known.blob.to_string().as_str()))
         {
@@ -191,13 +198,15 @@ impl Host {
             return Err(FetchError::Offline(url.remote().to_owned()));
         }
         let mut environment = GitEnvironment::new(self.path.clone());
-        environment.proxies = self.proxy.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        environment.proxies =
+            self.proxy.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
         environment.ssh_agent = request.ssh.get("default").and_then(|sockets| sockets.first().cloned());
         environment.authorization = git_authorization(url, request)?;
         let git = Git::new(environment, Arc::new(ProcessRunner));
         let (scratch, working) = (self.store.layers().begin()?, self.store.layers().begin()?);
         let resolved = git.resolve(url).await?;
-        git.checkout(url, &resolved, &scratch.files(), &working.files(), CheckoutOptions::for_url(url)).await?;
+        git.checkout(url, &resolved, &scratch.files(), &working.files(), CheckoutOptions::for_url(url))
+            .await?;
         Ok(scratch)
     }
 }
@@ -213,7 +222,10 @@ fn authorization(url: &str, request: &BuildRequest) -> Result<Option<mica_remote
 }
 
 /// `GIT_AUTH_HEADER` and `GIT_AUTH_TOKEN`, for one host (`.host` at the end) or all.
-fn git_authorization(url: &GitUrl, request: &BuildRequest) -> Result<Option<mica_remote::Secret>, FetchError> {
+fn git_authorization(
+    url: &GitUrl,
+    request: &BuildRequest,
+) -> Result<Option<mica_remote::Secret>, FetchError> {
     let host = host(url.remote());
     for suffix in [format!(".{host}"), String::new()] {
         if let Some(header) = secret(request, &format!("GIT_AUTH_HEADER{suffix}"))? {
@@ -309,7 +321,8 @@ impl Engine {
         name: &str,
         value: &str,
     ) -> Result<(NamedContext, Option<BuildContext>), ContextError> {
-        let refused = |reason: String| ContextError::Named { name: name.to_owned(), value: value.to_owned(), reason };
+        let refused =
+            |reason: String| ContextError::Named { name: name.to_owned(), value: value.to_owned(), reason };
         if let Some(image) = value.strip_prefix("docker-image://") {
             if image == "scratch" {
                 return Ok((NamedContext::Scratch, None));
@@ -321,7 +334,9 @@ impl Engine {
             return Ok((NamedContext::OciLayout(layout.to_owned()), None));
         }
         if value.starts_with("target:") {
-            return Err(refused("names a target of a bake file, which this command does not read".to_owned()));
+            return Err(refused(
+                "names a target of a bake file, which this command does not read".to_owned(),
+            ));
         }
         if parse_git_url(value, GitUrlUse::Context).map_err(FetchError::from)?.is_some() {
             return Ok((NamedContext::Git(value.to_owned()), None));

@@ -48,7 +48,9 @@ impl FindError {
     /// Returns what to do about it, where that is known.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Unknown(_) => Some("`mica images` lists what is there; `mica pull` fetches from a registry".to_owned()),
+            Self::Unknown(_) => {
+                Some("`mica images` lists what is there; `mica pull` fetches from a registry".to_owned())
+            }
             Self::Ambiguous(_) => Some("give more digits".to_owned()),
             Self::Reference(error) => error.hint(),
             Self::NoVersion { name, .. } => Some(format!("`mica images {name}` shows what there is")),
@@ -249,7 +251,8 @@ pub(crate) fn describe(store: &Store, text: &str) -> Result<Described, FindError
     let image = find(store, text)?;
     let record = store.images().get(&image.id)?.ok_or_else(|| FindError::Unknown(text.to_owned()))?;
     let tags = store.images().tags()?;
-    let repo_tags = tags.iter().filter(|tag| tag.image == image.id).map(|tag| familiar(&tag.reference)).collect();
+    let repo_tags =
+        tags.iter().filter(|tag| tag.image == image.id).map(|tag| familiar(&tag.reference)).collect();
     Ok(Described {
         id: image.id,
         repo_tags,
@@ -272,7 +275,10 @@ pub(crate) fn describe(store: &Store, text: &str) -> Result<Described, FindError
 /// The names an image is saved under: the one it was asked for by, or all when that was its id.
 pub(crate) fn names(store: &Store, asked: &str, image: &StoredImage) -> Result<Vec<Reference>, FindError> {
     let tags = store.images().tags()?;
-    let all = tags.iter().filter(|tag| tag.image == image.id).filter_map(|tag| Reference::parse(&tag.reference).ok());
+    let all = tags
+        .iter()
+        .filter(|tag| tag.image == image.id)
+        .filter_map(|tag| Reference::parse(&tag.reference).ok());
     let all: Vec<Reference> = all.collect();
     let named = Reference::parse(asked).ok().map(|name| name.with_default_tag());
     match named {

@@ -39,8 +39,12 @@ impl Engine {
             let base = open_archived(&archive, Some(&wanted), &Platform::host(), &wanted)?;
             let id = base.import(&self.host, events).await?;
             // A name that is only a tag says nothing about which image it is.
-            let names: Vec<_> =
-                image.names.iter().filter(|name| name.contains('/') || name.contains(':')).filter_map(|name| Reference::parse(name).ok()).collect();
+            let names: Vec<_> = image
+                .names
+                .iter()
+                .filter(|name| name.contains('/') || name.contains(':'))
+                .filter_map(|name| Reference::parse(name).ok())
+                .collect();
             for name in &names {
                 images::tag(&self.host.store, id, name)?;
             }
@@ -55,12 +59,15 @@ impl Engine {
         blocking(move || {
             let failed = |source| BuildError::Import { path: path.clone(), source };
             let open = || {
-                std::fs::File::open(&path).map_err(|source| BuildError::Context(super::context::ContextError::Open { path: path.clone(), source }))
+                std::fs::File::open(&path).map_err(|source| {
+                    BuildError::Context(super::context::ContextError::Open { path: path.clone(), source })
+                })
             };
             // The blob is named by its digest, so it is read once for that and once for what is in it.
             let mut hasher = mica_image::compress::DigestWriter::new(std::io::sink());
-            std::io::copy(&mut open()?, &mut hasher)
-                .map_err(|source| BuildError::Context(super::context::ContextError::Open { path: path.clone(), source }))?;
+            std::io::copy(&mut open()?, &mut hasher).map_err(|source| {
+                BuildError::Context(super::context::ContextError::Open { path: path.clone(), source })
+            })?;
             let (_, digest, size) = hasher.finish();
             let blob = Descriptor::new(MediaType::default(), digest, size);
             let mut stream = open()?;

@@ -80,7 +80,11 @@ mod tests {
 
     #[test]
     fn values_are_replaced_however_the_output_is_cut() {
-        for pieces in [&["a hunter2-hunter2 b"][..], &["a hun", "ter2-hunter", "2 b"], &["a h", "u", "nter2-hunter2", " b"]] {
+        for pieces in [
+            &["a hunter2-hunter2 b"][..],
+            &["a hun", "ter2-hunter", "2 b"],
+            &["a h", "u", "nter2-hunter2", " b"],
+        ] {
             assert_eq!(masked(&["hunter2-hunter2"], pieces), "a *** b");
         }
     }
@@ -99,6 +103,9 @@ mod tests {
 
     #[test]
     fn lines_of_a_key_are_masked_one_by_one() {
-        assert_eq!(masked(&["first-line-of-key\nsecond-line-of-key\n"], &["x second-line-of-key y"]), "x *** y");
+        assert_eq!(
+            masked(&["first-line-of-key\nsecond-line-of-key\n"], &["x second-line-of-key y"]),
+            "x *** y"
+        );
     }
 }

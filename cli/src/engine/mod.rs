@@ -161,7 +161,8 @@ impl Host {
         if let Some(transport) = self.transport.get() {
             return Ok(transport);
         }
-        let made = Transport::new(&TransportOptions { proxies: self.proxies(), ..TransportOptions::default() })?;
+        let made =
+            Transport::new(&TransportOptions { proxies: self.proxies(), ..TransportOptions::default() })?;
         Ok(self.transport.get_or_init(|| made))
     }
 
@@ -176,7 +177,8 @@ impl Host {
     }
 
     fn proxies(&self) -> Proxies {
-        let value = |name: &str| self.proxy.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let value =
+            |name: &str| self.proxy.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let all = value("all_proxy");
         Proxies {
             http: value("http_proxy").or_else(|| all.clone()).map(Secret::new),
@@ -202,4 +204,19 @@ impl Host {
         Keychain::from_docker_config(&json, Arc::new(run))
             .map_err(|source| NetworkSetupError::Config { path: path.clone(), source })
     }
+}
+
+/// An error and its causes in one line, each said once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
 }

@@ -131,7 +131,8 @@ fn keep(host: &Host, upper: &std::path::Path) -> Option<PathBuf> {
     if !changed || std::fs::rename(upper, &path).is_err() {
         return None;
     }
-    let mut kept: Vec<_> = std::fs::read_dir(&directory).ok()?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    let mut kept: Vec<_> =
+        std::fs::read_dir(&directory).ok()?.filter_map(Result::ok).map(|entry| entry.path()).collect();
     kept.sort();
     for old in &kept[..kept.len().saturating_sub(KEPT)] {
         // What cannot be removed now is tried again next time.
@@ -157,7 +158,10 @@ fn env(config: &ImageConfig, request: &RunRequest) -> Vec<(String, String)> {
         .config
         .env
         .iter()
-        .map(|pair| pair.split_once('=').map_or((pair.clone(), String::new()), |(name, value)| (name.into(), value.into())))
+        .map(|pair| {
+            pair.split_once('=')
+                .map_or((pair.clone(), String::new()), |(name, value)| (name.into(), value.into()))
+        })
         .collect();
     if request.tty && !env.iter().any(|(name, _)| name == "TERM") {
         env.push(("TERM".to_owned(), "xterm".to_owned()));
@@ -216,7 +220,8 @@ mod tests {
         let mut config = ImageConfig::default();
         config.config.entrypoint = vec!["/e".into()];
         config.config.cmd = vec!["c".into()];
-        let words = |entrypoint, command: &[&str]| argv(&config, &request(entrypoint, command)).unwrap_or_default();
+        let words =
+            |entrypoint, command: &[&str]| argv(&config, &request(entrypoint, command)).unwrap_or_default();
         assert_eq!(words(None, &[]), ["/e", "c"]);
         assert_eq!(words(None, &["x"]), ["/e", "x"]);
         assert_eq!(words(Some("/f"), &[]), ["/f"]);

@@ -10,9 +10,12 @@ use mica_cache::layer::CompressedBlob;
 use mica_cache::{Layer, Store};
 use mica_image::compress::GzipEncoder;
 use mica_image::layout::BlobSource;
+use mica_image::manifest::MANIFEST_SIZE_MAX;
 use mica_image::tar::TarOptions;
 use mica_image::tree::TreeLayer;
-use mica_image::{ContentDigest, Descriptor, Dialect, DiffId, LayerCompression, Manifest, MediaType};
+use mica_image::{
+    ContentDigest, Descriptor, Dialect, DiffId, Document, LayerCompression, Manifest, MediaType,
+};
 
 use super::{OutputError, StoredImage, manifest_of};
 
@@ -39,6 +42,28 @@ pub(crate) struct StoreBlobs<'a> {
 impl<'a> StoreBlobs<'a> {
     pub(crate) fn new(store: &'a Store) -> Self {
         Self { store, tars: RefCell::default() }
+    }
+
+    /// Returns the manifest an image was pulled with, if all it names is still here: then it goes out under the same digest.
+    pub(crate) fn pulled_manifest(
+        &self,
+        image: &StoredImage,
+    ) -> Result<Option<(Descriptor, Vec<u8>)>, OutputError> {
+        let blobs = self.store.blobs();
+        let Some(digest) = image.manifest else { return Ok(None) };
+        if !blobs.has(&digest)? {
+            return Ok(None);
+        }
+        let bytes = blobs.read(&digest, MANIFEST_SIZE_MAX)?;
+        let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, &MediaType::default()) else {
+            return Ok(None);
+        };
+        for layer in &manifest.layers {
+            if !blobs.has(&layer.digest)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some((Descriptor::of(manifest.media_type.clone(), &bytes), bytes)))
     }
 
     /// Returns the manifest of an image with its layers in the form wanted; compresses what was never compressed.

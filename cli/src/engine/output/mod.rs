@@ -11,7 +11,9 @@ use std::sync::Arc;
 use mica_image::archive::{write_docker_archive, write_layout_archive};
 use mica_image::layout::{NamedImage, WithDocuments, WriteLayoutError, write_layout_directory};
 use mica_image::tree::Tree;
-use mica_image::{ContentDigest, Descriptor, Dialect, ImageConfig, Index, Manifest, MediaType, Platform, Reference};
+use mica_image::{
+    ContentDigest, Descriptor, Dialect, ImageConfig, Index, Manifest, MediaType, Platform, Reference,
+};
 use mica_solver::{BuildEvent, EventSender, TaskState};
 
 use super::blocking::blocking;
@@ -117,10 +119,13 @@ pub(crate) fn write(
 ) -> Result<(), OutputError> {
     match output.kind {
         OutputKind::Image => Ok(()),
-        OutputKind::OciArchive | OutputKind::OciLayout => write_layout(host, images, output, tags, Compression::Gzip),
+        OutputKind::OciArchive | OutputKind::OciLayout => {
+            write_layout(host, images, output, tags, Compression::Gzip)
+        }
         OutputKind::DockerArchive => write_layout(host, images, output, tags, Compression::None),
         OutputKind::Tar => to_file(output.destination.as_deref(), |out, target| {
-            tree::write_tar(host, images, out).map_err(|source| OutputError::Tree { target: target.to_owned(), source })
+            tree::write_tar(host, images, out)
+                .map_err(|source| OutputError::Tree { target: target.to_owned(), source })
         }),
         OutputKind::Local => {
             let path = output.destination.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -142,10 +147,15 @@ fn write_layout(
     let mut source = WithDocuments::new(&blobs);
     let mut manifests = Vec::new();
     for image in images {
-        let manifest = blobs.manifest(image, dialect, compression, host.threads)?;
-        let mut descriptor = manifest.descriptor();
+        let (mut descriptor, bytes) = match blobs.pulled_manifest(image)? {
+            Some(pulled) => pulled,
+            None => {
+                let manifest = blobs.manifest(image, dialect, compression, host.threads)?;
+                (manifest.descriptor(), manifest.to_bytes())
+            }
+        };
         descriptor.platform = Some(image.platform.clone());
-        source.add(manifest.to_bytes());
+        source.add(bytes);
         manifests.push(descriptor);
     }
     let target = match manifests.as_slice() {
@@ -191,7 +201,8 @@ fn to_file(
     let failed = |source| OutputError::File { path: path.to_owned(), source };
     if is_special(path) {
         // A pipe or device cannot be replaced by a file of that name.
-        let mut out = BufWriter::with_capacity(BUFFER, File::options().write(true).open(path).map_err(failed)?);
+        let mut out =
+            BufWriter::with_capacity(BUFFER, File::options().write(true).open(path).map_err(failed)?);
         write(&mut out, &target)?;
         return out.flush().map_err(failed);
     }

@@ -36,7 +36,11 @@ pub(crate) enum TreeOutputError {
 }
 
 /// Writes the trees as one tar; several platforms each below a directory of their own.
-pub(super) fn write_tar(host: &Host, images: &[StoredImage], out: &mut dyn Write) -> Result<(), TreeOutputError> {
+pub(super) fn write_tar(
+    host: &Host,
+    images: &[StoredImage],
+    out: &mut dyn Write,
+) -> Result<(), TreeOutputError> {
     let mut entries = Vec::new();
     for image in images {
         let prefix = prefix(image, images);
@@ -52,7 +56,11 @@ pub(super) fn write_tar(host: &Host, images: &[StoredImage], out: &mut dyn Write
 }
 
 /// Writes the trees into a directory, as the user who builds; several platforms each below a directory of their own.
-pub(super) fn write_directory(host: &Host, images: &[StoredImage], path: &Path) -> Result<(), TreeOutputError> {
+pub(super) fn write_directory(
+    host: &Host,
+    images: &[StoredImage],
+    path: &Path,
+) -> Result<(), TreeOutputError> {
     let reader = host.store.layers().reader();
     for image in images {
         let target = path.join(String::from_utf8_lossy(&prefix(image, images)).as_ref());

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use mica_cache::{CacheRecord, ContextTree, DetailId, Ownership, Replace, Scratch};
 use mica_executor::copy::{
-    Chmod, ContentReader, Devices, Held, Item, Layout, Listed, Origin, Owner, PlaceOptions, Placement, SelectRequest,
-    Selection, Shape, SourcePattern, WriteOptions, expand_archives, place, resolve_owner, select,
+    Chmod, ContentReader, Devices, Held, Item, Layout, Listed, Origin, Owner, PlaceOptions, Placement,
+    SelectRequest, Selection, Shape, SourcePattern, WriteOptions, expand_archives, place, resolve_owner,
+    select,
 };
 use mica_image::index::{Bytes, LayerIndex, LayerPath, Node, Time, TimeKind};
 use mica_image::root_dir::{Links, RootDir};
@@ -89,7 +90,7 @@ fn take(
             Ok(Taken { part, selection, from: Bearer::Layers })
         }
         StepResult::Files(id) => match &*shared.files(*id) {
-            SourceFiles::Context(tree, _) => {
+            SourceFiles::Context { tree, .. } => {
                 let selection = select(&**tree, &request).map_err(|error| StepError::select(step, error))?;
                 Ok(Taken { part, selection, from: Bearer::Context(tree.clone()) })
             }
@@ -136,7 +137,12 @@ pub(super) fn execute(work: &Work, copy: &CopyOp) -> Result<Executed, StepError>
     let parent = if copy.link { Tree::new() } else { work.inputs.parent.clone() };
     let tree = shared.store.layers().tree(&parent)?;
     let destination = RecordingTree::new(&tree);
-    let chmod = copy.chmod.as_deref().map(Chmod::parse).transpose().map_err(|error| StepError::mode(&work.step, error))?;
+    let chmod = copy
+        .chmod
+        .as_deref()
+        .map(Chmod::parse)
+        .transpose()
+        .map_err(|error| StepError::mode(&work.step, error))?;
     let owner = owner(work, copy, &destination)?;
     let options = PlaceOptions {
         destination: copy.destination.as_bytes(),
@@ -286,7 +292,8 @@ fn write_files(
 ) -> Result<LayerIndex, StepError> {
     let open = |origin: &Origin| open(shared, taken, origin);
     let in_user_namespace = shared.store.ownership() != Ownership::Root;
-    let mut options = WriteOptions { held, cancelled, ..WriteOptions::new(&open, shared.host.file_ownership()) };
+    let mut options =
+        WriteOptions { held, cancelled, ..WriteOptions::new(&open, shared.host.file_ownership()) };
     if in_user_namespace {
         // Device nodes cannot be made there, and overlayfs looks for its marks under another name.
         options.devices = Devices::Record;
@@ -294,7 +301,8 @@ fn write_files(
     }
     let root = RootDir::open(to, Links::Refused)
         .map_err(|error| StepError::read(step, to.as_os_str().as_encoded_bytes(), error))?;
-    mica_executor::copy::write(placement.clone(), &root, &options).map_err(|error| StepError::write(step, error))
+    mica_executor::copy::write(placement.clone(), &root, &options)
+        .map_err(|error| StepError::write(step, error))
 }
 
 /// Reads files of a tree of layers, and makes their content a condition.
@@ -309,7 +317,8 @@ impl ContentReader for LayerReader<'_, '_> {
         let Node::File { bytes: Bytes::In { layer, path }, .. } = &entry.entry.node else {
             return Err(io::Error::other("not a file of a layer"));
         };
-        let mut file = self.shared.store.layers().open_bytes(layer, path, &Bytes::Here).map_err(io::Error::other)?;
+        let mut file =
+            self.shared.store.layers().open_bytes(layer, path, &Bytes::Here).map_err(io::Error::other)?;
         let mut content = Vec::new();
         io::Read::read_to_end(&mut file, &mut content)?;
         Ok(content)

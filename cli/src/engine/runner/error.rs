@@ -27,25 +27,54 @@ pub(crate) enum StepError {
     },
     /// A source path is not there, or cannot be taken.
     #[error("{instruction}: {error}")]
-    Select { instruction: String, #[source] error: SelectError },
+    Select {
+        instruction: String,
+        #[source]
+        error: SelectError,
+    },
     /// Something cannot be placed where it should go.
     #[error("{instruction}: {error}")]
-    Place { instruction: String, #[source] error: PlaceError },
+    Place {
+        instruction: String,
+        #[source]
+        error: PlaceError,
+    },
     /// Files could not be written.
     #[error("{instruction}: {error}")]
-    Write { instruction: String, #[source] error: WriteError },
+    Write {
+        instruction: String,
+        #[source]
+        error: WriteError,
+    },
     /// `--chown` or USER could not be looked up.
     #[error("{instruction}: {error}")]
-    Owner { instruction: String, #[source] error: OwnerError },
+    Owner {
+        instruction: String,
+        #[source]
+        error: OwnerError,
+    },
     /// `--chmod` is no mode.
     #[error("{instruction}: {error}")]
-    Mode { instruction: String, #[source] error: InvalidMode },
+    Mode {
+        instruction: String,
+        #[source]
+        error: InvalidMode,
+    },
     /// An archive could not be unpacked.
     #[error("{instruction}: {error}")]
-    Archive { instruction: String, #[source] error: ArchiveError },
+    Archive {
+        instruction: String,
+        #[source]
+        error: ArchiveError,
+    },
     /// A file could not be read.
     #[error("{instruction}: cannot read `{path}`")]
-    Read { instruction: String, path: String, #[source] error: io::Error },
+    Read {
+        instruction: String,
+        path: String,
+        #[source]
+        error: io::Error,
+    },
     /// A secret or ssh agent that must be there was not given.
     #[error("{instruction}: {what} `{id}` is required but was not given")]
     Missing { instruction: String, what: &'static str, id: String, flag: &'static str },
@@ -54,7 +83,11 @@ pub(crate) enum StepError {
     Mount { instruction: String, reason: String },
     /// The sandbox failed.
     #[error("{instruction}: {error}")]
-    Sandbox { instruction: String, #[source] error: SandboxError },
+    Sandbox {
+        instruction: String,
+        #[source]
+        error: SandboxError,
+    },
     /// A source of files could not be had.
     #[error(transparent)]
     Context(#[from] ContextError),

@@ -20,18 +20,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mica_cache::{KeyPart as RecordPart, PlaceId, RecordKey, Store, TreeHash};
 use mica_image::tree::Tree;
 use mica_solver::graph::BuildGraph;
-use mica_solver::{CacheKey, Executed, KeyParts, Lookup, Op, Step, StepContext, StepId, StepInputs, StepResult, StepRunner};
+use mica_solver::{
+    CacheKey, Executed, KeyParts, Lookup, Op, Step, StepContext, StepId, StepInputs, StepResult, StepRunner,
+};
 
 pub(crate) use error::StepError;
 pub(crate) use run::network;
 pub(crate) use source::Download;
 use source::SourceFiles;
 
+use super::Host;
 use super::bases::Bases;
 use super::blocking::blocking;
 use super::build_log::BuildLog;
 use super::request::BuildRequest;
-use super::Host;
 use copy::Taken;
 
 /// Runs the steps of one build.

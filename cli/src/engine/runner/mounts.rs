@@ -62,8 +62,12 @@ fn take(
     inputs: &StepInputs,
 ) -> Result<Taken, StepError> {
     let patterns = [SourcePattern { path: source.as_bytes().to_vec(), wildcards: false }];
-    let request =
-        SelectRequest { sources: &patterns, layout: Layout::Flat, exclude: &[], patterns: &DockerfilePatterns };
+    let request = SelectRequest {
+        sources: &patterns,
+        layout: Layout::Flat,
+        exclude: &[],
+        patterns: &DockerfilePatterns,
+    };
     let part = format!("content of mount `{target}`");
     match inputs.slot(slot).expect("a plan gives every mount its slot") {
         StepResult::Tree(tree) => {
@@ -72,13 +76,14 @@ fn take(
             Ok(Taken { part, selection, from: Bearer::Layers })
         }
         StepResult::Files(id) => match &*shared.files(*id) {
-            SourceFiles::Context(tree, _) => {
+            SourceFiles::Context { tree, .. } => {
                 let selection = select(&**tree, &request).map_err(|error| StepError::select(step, error))?;
                 Ok(Taken { part, selection, from: Bearer::Context(tree.clone()) })
             }
-            SourceFiles::Download(_) | SourceFiles::Inline(_) => {
-                Err(StepError::mount(step, format!("nothing can be mounted at `{target}` from a single file source")))
-            }
+            SourceFiles::Download(_) | SourceFiles::Inline(_) => Err(StepError::mount(
+                step,
+                format!("nothing can be mounted at `{target}` from a single file source"),
+            )),
         },
     }
 }
@@ -143,7 +148,9 @@ impl Preparing<'_> {
             RunMountKind::Ssh { id, required, mode, uid, gid } => {
                 self.ssh(mount, id, *required, (*uid, *gid, *mode))?
             }
-            RunMountKind::Script { content } => Some(MountKind::File { content: content.clone(), mode: 0o755 }),
+            RunMountKind::Script { content } => {
+                Some(MountKind::File { content: content.clone(), mode: 0o755 })
+            }
         };
         if let Some(kind) = kind {
             self.prepared.specs.push(MountSpec { target: mount.target.clone(), kind });
@@ -202,7 +209,8 @@ impl Preparing<'_> {
         if let Some(content) = content {
             name.push_str(&blake3::Hash::from_bytes(content.selection.digest()).to_hex());
         }
-        let make = |directory: &std::path::Path| fill(self.shared, self.step, directory, (uid, gid, mode), content);
+        let make =
+            |directory: &std::path::Path| fill(self.shared, self.step, directory, (uid, gid, mode), content);
         let lease = self.shared.store.mounts().take(&name, sharing, &make, self.cancelled)?;
         self.prepared.sources.insert(self.id.clone(), Source::Path(lease.path().to_owned()));
         self.prepared.leases.push(lease);
@@ -211,14 +219,15 @@ impl Preparing<'_> {
 
     fn secret(&mut self, mount: &RunMount) -> Result<Option<MountKind>, StepError> {
         let RunMountKind::Secret { id, env, required, mode, uid, gid } = &mount.kind else { return Ok(None) };
-        let value = match self.shared.request.secrets.get(id) {
-            None if *required => return Err(StepError::missing(self.step, "secret", id, "--secret id=")),
-            None => None,
-            Some(SecretSource::Value(value)) => Some(value.clone()),
-            Some(SecretSource::File(path)) => Some(std::fs::read(path).map_err(|error| {
-                StepError::read(self.step, path.as_os_str().as_encoded_bytes(), error)
-            })?),
-        };
+        let value =
+            match self.shared.request.secrets.get(id) {
+                None if *required => return Err(StepError::missing(self.step, "secret", id, "--secret id=")),
+                None => None,
+                Some(SecretSource::Value(value)) => Some(value.clone()),
+                Some(SecretSource::File(path)) => Some(std::fs::read(path).map_err(|error| {
+                    StepError::read(self.step, path.as_os_str().as_encoded_bytes(), error)
+                })?),
+            };
         if let Some(name) = env {
             let text = String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned();
             self.prepared.env.push((name.clone(), text));
@@ -246,7 +255,10 @@ impl Preparing<'_> {
             return Ok(None);
         };
         let [socket] = sockets.as_slice() else {
-            return Err(StepError::mount(self.step, format!("ssh `{id}`: exactly one agent socket can be given")));
+            return Err(StepError::mount(
+                self.step,
+                format!("ssh `{id}`: exactly one agent socket can be given"),
+            ));
         };
         self.prepared.sources.insert(self.id.clone(), Source::Path(socket.clone()));
         self.prepared.env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));

@@ -44,7 +44,8 @@ fn changed_parts<'a>(
     new: &'a KeyParts,
 ) -> Vec<(String, Option<&'a KeyPart>, Option<&'a str>)> {
     let old_by_name: BTreeMap<_, _> = old.iter().map(|part| (part.name.as_str(), part)).collect();
-    let new_by_name: BTreeMap<_, _> = new.0.iter().map(|part| (part.name.as_str(), part.value.as_str())).collect();
+    let new_by_name: BTreeMap<_, _> =
+        new.0.iter().map(|part| (part.name.as_str(), part.value.as_str())).collect();
     let mut changed = Vec::new();
     for part in &new.0 {
         let before = old_by_name.get(part.name.as_str()).copied();
@@ -94,7 +95,9 @@ fn compare(old: &[Listed], new: &[Listed]) -> Vec<String> {
             Some(_) => {}
         }
     }
-    changes.extend(before.keys().filter(|path| !after.contains_key(*path)).map(|path| format!("`{path}` is gone")));
+    changes.extend(
+        before.keys().filter(|path| !after.contains_key(*path)).map(|path| format!("`{path}` is gone")),
+    );
     changes
 }
 
@@ -131,9 +134,20 @@ mod tests {
 
     #[test]
     fn files_are_compared_by_path() {
-        let old = [listed("a", "file 0644 0:0 1 x"), listed("b", "file 0644 0:0 1 x"), listed("c", "file 0644 0:0 1 x")];
-        let new = [listed("a", "file 0644 0:0 1 y"), listed("b", "file 0755 0:0 1 x"), listed("d", "file 0644 0:0 1 x")];
-        assert_eq!(compare(&old, &new), ["`a` changed (content)", "`b` changed (mode)", "`d` is new", "`c` is gone"]);
+        let old = [
+            listed("a", "file 0644 0:0 1 x"),
+            listed("b", "file 0644 0:0 1 x"),
+            listed("c", "file 0644 0:0 1 x"),
+        ];
+        let new = [
+            listed("a", "file 0644 0:0 1 y"),
+            listed("b", "file 0755 0:0 1 x"),
+            listed("d", "file 0644 0:0 1 x"),
+        ];
+        assert_eq!(
+            compare(&old, &new),
+            ["`a` changed (content)", "`b` changed (mode)", "`d` is new", "`c` is gone"]
+        );
     }
 
     #[test]
@@ -141,7 +155,8 @@ mod tests {
         let old = [KeyPart { name: "env A".into(), value: "1".into(), detail: None }];
         let mut new = KeyParts::default();
         new.push("env B", "1");
-        let changed: Vec<_> = changed_parts(&old, &new).into_iter().map(|(name, ..)| describe(&name)).collect();
+        let changed: Vec<_> =
+            changed_parts(&old, &new).into_iter().map(|(name, ..)| describe(&name)).collect();
         assert_eq!(changed, ["`B` changed", "`A` changed"]);
     }
 }

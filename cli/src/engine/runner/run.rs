@@ -23,7 +23,8 @@ const TAIL_LINES: usize = 20;
 /// Runs the command of a RUN step and stores what it changed.
 pub(super) async fn execute(work: Work) -> Result<Executed, StepError> {
     let token = work.cx.cancel.clone();
-    let cancel = Cancel::new().map_err(|errno| StepError::mount(&work.step, format!("no event descriptor: {errno}")))?;
+    let cancel = Cancel::new()
+        .map_err(|errno| StepError::mount(&work.step, format!("no event descriptor: {errno}")))?;
     let for_run = cancel.clone();
     let mut running = std::pin::pin!(blocking(move || run(&work, &for_run)));
     tokio::select! {
@@ -69,7 +70,12 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     let ended = ended.map_err(|error| StepError::sandbox(&work.step, error))?;
     if !ended.success() {
         let command = op.argv.join(" ");
-        return Err(StepError::Command { command, status: ended, tail: output.tail.into(), log: output.path });
+        return Err(StepError::Command {
+            command,
+            status: ended,
+            tail: output.tail.into(),
+            log: output.path,
+        });
     }
     let duration = begin.elapsed();
     let parent = layers.tree(&work.inputs.parent)?;
@@ -124,7 +130,9 @@ fn spec(
 /// A step that asked for nothing special runs without a network where none can be made for it; that is said once a build.
 fn network_in_effect(work: &Work, wanted: NetworkMode) -> NetworkMode {
     let shared = &work.shared;
-    let (NetworkMode::Private, Some(problem)) = (wanted, shared.host.network_problem()) else { return wanted };
+    let (NetworkMode::Private, Some(problem)) = (wanted, shared.host.network_problem()) else {
+        return wanted;
+    };
     if !shared.network_told.swap(true, Ordering::Relaxed) {
         let message = format!(
             "steps run without a network: {problem}; or let them use the host's with `--network=host`"

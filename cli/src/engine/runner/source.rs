@@ -17,8 +17,13 @@ use crate::engine::context::ContextError;
 
 /// Files that are no layer.
 pub(crate) enum SourceFiles {
-    /// A context or a checkout, which lies in scratch space.
-    Context(Arc<ContextTree>, Option<Scratch>),
+    /// A context or a checkout.
+    Context {
+        /// Its files.
+        tree: Arc<ContextTree>,
+        /// Keeps a checkout on disk.
+        _scratch: Option<Scratch>,
+    },
     /// One downloaded file.
     Download(Download),
     /// Files written in the Dockerfile: name and content.
@@ -70,11 +75,13 @@ pub(super) async fn resolve(
             return Ok(StepResult::Tree(tree));
         }
         Op::Context(source) => scan(shared, source).await?,
-        Op::Http(source) => SourceFiles::Download(shared.host.download(source, &shared.request, step.id, cx).await.map_err(ContextError::from)?),
+        Op::Http(source) => SourceFiles::Download(
+            shared.host.download(source, &shared.request, step.id, cx).await.map_err(ContextError::from)?,
+        ),
         Op::Git(source) => {
             let (checkout, scratch) =
                 shared.host.checkout(source, &shared.request).await.map_err(ContextError::from)?;
-            SourceFiles::Context(Arc::new(checkout), Some(scratch))
+            SourceFiles::Context { tree: Arc::new(checkout), _scratch: Some(scratch) }
         }
         Op::Inline(source) => SourceFiles::Inline(source.files.clone()),
         Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => unreachable!("the scheduler resolves sources only"),
@@ -88,7 +95,7 @@ async fn scan(shared: &Arc<Shared>, source: &ContextSource) -> Result<SourceFile
     blocking(move || {
         let context = &shared.contexts[&source.name];
         let tree = context.scan(&shared.store, &source.wanted)?;
-        Ok(SourceFiles::Context(Arc::new(tree), None))
+        Ok(SourceFiles::Context { tree: Arc::new(tree), _scratch: None })
     })
     .await
 }
