@@ -101,6 +101,8 @@ pub struct Lease {
     next: AtomicU64,
     pins: Mutex<HashSet<Pin>>,
     gate: Arc<Gate>,
+    /// Threads that remove what is not needed any more; a step need not wait for that, the end of the lease does.
+    removals: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 impl Lease {
@@ -125,8 +127,15 @@ impl Lease {
                     return Err(FileError::new("create directory", scratch, error));
                 }
             }
-            let pins = Mutex::default();
-            return Ok(Self { lock: Some(lock), lock_path, scratch, next: AtomicU64::new(0), pins, gate });
+            return Ok(Self {
+                lock: Some(lock),
+                lock_path,
+                scratch,
+                next: AtomicU64::new(0),
+                pins: Mutex::default(),
+                gate,
+                removals: Mutex::default(),
+            });
         }
         unreachable!("the numbers do not end")
     }
@@ -166,6 +175,19 @@ impl Lease {
         remove_tree(&away)
     }
 
+    /// Removes a tree in the scratch directory while the caller goes on.
+    pub(crate) fn discard_later(&self, path: PathBuf) {
+        if !path.exists() {
+            return;
+        }
+        let removal = std::thread::spawn(move || {
+            if let Err(error) = remove_tree(&path) {
+                tracing::warn!(%error, "scratch files stay until the store is closed");
+            }
+        });
+        self.removals.lock().unwrap_or_else(PoisonError::into_inner).push(removal);
+    }
+
     /// Looks something up and pins it in one critical section; `look` returns what it found and what that needs.
     pub(crate) fn hold<T, E: From<FileError>>(
         &self,
@@ -191,6 +213,11 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let removals = std::mem::take(&mut *self.removals.lock().unwrap_or_else(PoisonError::into_inner));
+        for removal in removals {
+            // One that panicked has left files, which are removed next.
+            let _ = removal.join();
+        }
         if let Err(error) = remove_tree(&self.scratch) {
             tracing::warn!(%error, "scratch files stay until the store is opened again");
         }

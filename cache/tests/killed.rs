@@ -10,14 +10,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use mica_cache::layer::ImportedBlob;
 use mica_cache::{
     CacheRecord, ContextTree, Decision, KeepPolicy, KeyPart, Ownership, RecordKey, Replace, ScanOptions,
     Store, VersionInfo,
 };
 use mica_image::index::{Bytes, Entry, LayerIndex, Node, Time, TimeKind};
-use mica_image::tar::TarOptions;
+use mica_image::tar::{TarOptions, write_layer};
 use mica_image::tree::{FileTree, TreeLayer};
-use mica_image::{ContentDigest, FileDigest};
+use mica_image::{ContentDigest, DiffId, FileDigest};
 
 const ROUNDS: u64 = 60;
 
@@ -70,6 +71,9 @@ fn work(home: &Path, number: u64) {
         store.records().put(&record, Replace::Keep).unwrap();
     }
     drop(lock);
+    if number % 2 == 0 {
+        run_on_imported(&store, number);
+    }
     let blob = store.blobs().put(&content(number, 99)).unwrap();
     store.images().tag("app:latest", blob, VersionInfo::default()).unwrap();
     let options = ScanOptions { ignored: &|_, _| Decision::Keep, wanted: None, store: Some(&store) };
@@ -78,6 +82,37 @@ fn work(home: &Path, number: u64) {
     if number % 4 == 3 {
         store.collect(&KeepPolicy::TAGGED, &|| false).unwrap();
     }
+}
+
+/// Imports a layer, has it unpacked, and makes another one on top of it as a step would.
+fn run_on_imported(store: &Store, number: u64) {
+    let layers = store.layers();
+    let (tar, index) = base(number);
+    let digest = store.blobs().put(&tar).unwrap();
+    let diff_id = DiffId::from_bytes(*digest.as_bytes());
+    let blob = ImportedBlob { digest, size: tar.len() as u64, media_type: String::new() };
+    let base = layers.import(index, diff_id, blob, &Vec::new(), 0).unwrap();
+    let tree = vec![TreeLayer { id: base.id(), diff_id: Some(diff_id) }];
+    let snapshot = layers.prepare(&tree).unwrap();
+    assert_eq!(fs::read_dir(&snapshot.lowers()[0]).unwrap().count(), 30);
+    fs::write(snapshot.upper().join("made"), content(number, 50)).unwrap();
+    let parent = layers.tree(&tree).unwrap();
+    layers.commit_upper(snapshot, &parent, &|_| false, 0).unwrap();
+}
+
+/// A tar of thirty files and its index.
+fn base(number: u64) -> (Vec<u8>, LayerIndex) {
+    let names: Vec<String> = (0..30).map(|part| format!("base{part}")).collect();
+    let entries = names.iter().map(|name| {
+        let mut entry = file(name, &content(number, 7));
+        entry.mtime.kind = TimeKind::Set;
+        entry
+    });
+    let index = LayerIndex::from_entries(entries.collect()).unwrap();
+    let mut tar = Vec::new();
+    let bytes = content(number, 7);
+    write_layer(&index, |_| Ok(&bytes[..]), &mut tar, &TarOptions::default()).unwrap();
+    (tar, index)
 }
 
 fn blake3(number: u64) -> FileDigest {
@@ -110,6 +145,13 @@ fn check(home: &Path) {
             stored.write_tar(&mut tar, &TarOptions::default()).unwrap();
             let diff_id = store.layers().diff_id(&layer, &TarOptions::default()).unwrap();
             assert_eq!(diff_id.as_bytes(), ContentDigest::of(&tar).as_bytes());
+        }
+        let id = base(number).1.layer_id();
+        if let Some(base) = store.layers().get(&id).unwrap() {
+            let tree = vec![TreeLayer { id: base.id(), diff_id: None }];
+            let lowers = store.layers().lowers(&tree).unwrap();
+            assert_eq!(fs::read(lowers[0].join("base29")).unwrap(), content(number, 7));
+            assert_eq!(fs::read_dir(&lowers[0]).unwrap().count(), 30);
         }
         let blob = ContentDigest::of(&content(number, 99));
         if store.blobs().size(&blob).unwrap().is_some() {

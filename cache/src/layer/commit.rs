@@ -51,9 +51,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // After a commit nothing is there any more.
-        if let Err(error) = remove_tree(&self.path) {
-            tracing::warn!(%error, "scratch files stay until the store is closed");
-        }
+        self.lease.discard_later(self.path.clone());
     }
 }
 

@@ -31,7 +31,7 @@ pub use store::{Layer, LayerStore};
 pub use upper::UpperError;
 
 pub(crate) use meta::read_meta;
-pub(crate) use store::hold;
+pub(crate) use store::{Held, hold};
 
 #[cfg(test)]
 pub(crate) mod testing;

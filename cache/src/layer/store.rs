@@ -1,7 +1,8 @@
 //! Finding layers and reading what they contain.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mica_image::index::{IndexFile, LayerIndex, LayerLookup};
 use mica_image::tree::{MergedTree, TreeLayer};
@@ -25,7 +26,7 @@ pub struct LayerStore {
 pub struct Layer {
     pub(super) shared: Arc<Shared>,
     id: LayerId,
-    meta: LayerMeta,
+    meta: Arc<LayerMeta>,
 }
 
 impl Store {
@@ -52,7 +53,7 @@ impl LayerStore {
     pub fn tree(&self, layers: &[TreeLayer]) -> Result<MergedTree, LayerError> {
         let mut opened: Vec<(LayerId, Arc<dyn LayerLookup>)> = Vec::new();
         for layer in layers {
-            opened.push((layer.id, Arc::new(self.require(&layer.id)?.index()?)));
+            opened.push((layer.id, self.require(&layer.id)?.shared_index()?));
         }
         Ok(MergedTree::new(opened))
     }
@@ -87,6 +88,22 @@ impl Layer {
     /// Opens the layer's index for look-ups.
     pub fn index(&self) -> Result<IndexFile, LayerError> {
         IndexFile::open(&self.directory().join("index")).map_err(|source| self.index_error(source))
+    }
+
+    /// Opens the layer's index, or returns the one that is open: the next step asks the same layers again.
+    fn shared_index(&self) -> Result<Arc<IndexFile>, LayerError> {
+        let known = self.shared.held.lock().get(&self.id).and_then(|held| held.index.clone());
+        if let Some(index) = known {
+            return Ok(index);
+        }
+        let index = Arc::new(self.index()?);
+        if self.meta.index_bytes <= KEPT_INDEX {
+            let mut held = self.shared.held.lock();
+            if let Some(held) = held.get_mut(&self.id) {
+                held.index = Some(index.clone());
+            }
+        }
+        Ok(index)
     }
 
     /// Reads the layer's index whole.
@@ -132,9 +149,36 @@ impl Layer {
     }
 }
 
+/// Indexes up to this size stay in memory; larger ones would each keep a descriptor.
+const KEPT_INDEX: u64 = 64 * 1024;
+
+/// The layers that this open store's lease keeps: nothing takes them away, so they are looked at once.
+#[derive(Debug, Default)]
+pub(crate) struct Held(Mutex<HashMap<LayerId, HeldLayer>>);
+
+#[derive(Debug)]
+struct HeldLayer {
+    meta: Arc<LayerMeta>,
+    index: Option<Arc<IndexFile>>,
+}
+
+impl Held {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LayerId, HeldLayer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Looks a layer up and keeps it, with the layers it needs, from being collected.
-pub(crate) fn hold(shared: &Shared, id: &LayerId) -> Result<Option<LayerMeta>, FileError> {
-    shared.lease()?.hold(|| look(shared, id))
+pub(crate) fn hold(shared: &Shared, id: &LayerId) -> Result<Option<Arc<LayerMeta>>, FileError> {
+    let known = shared.held.lock().get(id).map(|held| held.meta.clone());
+    if known.is_some() {
+        return Ok(known);
+    }
+    let found = shared.lease()?.hold(|| look(shared, id))?.map(Arc::new);
+    if let Some(meta) = &found {
+        shared.held.lock().insert(*id, HeldLayer { meta: meta.clone(), index: None });
+    }
+    Ok(found)
 }
 
 /// Returns what is known of a layer and everything that must stay for it.
