@@ -179,8 +179,39 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), FileError> {
             open_modes(path);
             remove_any(path).at("remove", path)
         }
+        // A step can nest directories deeper than there are descriptors to walk them.
+        Err(_) if path.is_dir() => remove_nested(path).at("remove", path),
         result => result.at("remove", path),
     }
+}
+
+/// Empties a directory by moving what is nested to its top, so that no path gets long and no descriptor stays open.
+fn remove_nested(top: &Path) -> io::Result<()> {
+    let mut moved = 0_u64;
+    while let Some(entry) = fs::read_dir(top)?.next() {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            fs::remove_file(entry.path())?;
+            continue;
+        }
+        for below in fs::read_dir(entry.path())? {
+            let below = below?;
+            if below.file_type()?.is_dir() {
+                let free = loop {
+                    moved += 1;
+                    let name = top.join(format!("moved-{moved}"));
+                    if name.symlink_metadata().is_err() {
+                        break name;
+                    }
+                };
+                fs::rename(below.path(), free)?;
+            } else {
+                fs::remove_file(below.path())?;
+            }
+        }
+        fs::remove_dir(entry.path())?;
+    }
+    fs::remove_dir(top)
 }
 
 fn remove_any(path: &Path) -> io::Result<()> {
@@ -238,4 +269,53 @@ pub(crate) fn disk_usage(path: &Path) -> u64 {
         return metadata.len();
     }
     fs::read_dir(path).into_iter().flatten().flatten().map(|entry| disk_usage(&entry.path())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_deeper_than_any_path_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let top = home.path().join("top");
+        fs::create_dir(&top).unwrap();
+        let mut directory = rustix::fs::open(
+            &top,
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
+        for _ in 0..3_000 {
+            rustix::fs::mkdirat(&directory, "moved-1", rustix::fs::Mode::RWXU).unwrap();
+            let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+            directory = rustix::fs::openat(&directory, "moved-1", flags, rustix::fs::Mode::empty()).unwrap();
+        }
+        fs::write(top.join("moved-1/file"), "x").unwrap();
+        remove_nested(&top).unwrap();
+        assert!(!top.exists());
+        remove_tree(&top).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let (from, to) = (home.path().join("from"), home.path().join("a/b/to"));
+        fs::write(&from, "first").unwrap();
+        assert_eq!(rename_new(&from, &to).unwrap(), Placed::New);
+        fs::write(&from, "second").unwrap();
+        assert_eq!(rename_new(&from, &to).unwrap(), Placed::Existed);
+        assert_eq!(fs::read(&to).unwrap(), b"first");
+        rename_over(&from, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"second");
+    }
+
+    #[test]
+    fn failures_say_the_path_and_the_way_out() {
+        let error = FileError::new("write", "/store/x", io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(error.to_string(), "cannot write `/store/x`");
+        assert!(error.hint().unwrap().contains("mica prune"));
+        let error = FileError::new("write", "/store/x", io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        assert!(error.hint().unwrap().contains("--root"));
+    }
 }

@@ -13,6 +13,7 @@
 //! │   ├── diff-id                   digest of the canonical tar, once computed
 //! │   ├── instances/<diff id>       an imported layer's tars
 //! │   ├── compressed/<codec>        digest of the compressed canonical tar, once computed
+//! │   ├── files.boot, .durable      of an unpacked `files/`, and likewise of `full/`: when it was made, whether it is on the disk
 //! │   └── durable                   present once the layer is known to be on the disk
 //! ├── diff-ids/ab/<diff id>         the layer a tar was imported as
 //! ├── merged/<hash of layer ids>/   many lowers in one
@@ -25,7 +26,8 @@
 //! ├── resolved/ab/<hex>             what a registry said a tag was
 //! ├── contexts/<hex>                stat caches of build contexts
 //! ├── mounts/<hex>/                 cache mounts
-//! ├── locks/                        store · steps/<key> · leases/<id> · mounts/
+//! ├── locks/                        store · collect · leases/<id> · steps/<key> · unpack/<layer id> · mounts/
+//! ├── logs/                         what builds printed (written by the engine)
 //! └── scratch/<lease id>/           what is being made; removed with its lease
 //! ```
 //!

@@ -71,7 +71,7 @@ fn work(home: &Path, number: u64) {
         store.records().put(&record, Replace::Keep).unwrap();
     }
     drop(lock);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         run_on_imported(&store, number);
     }
     let blob = store.blobs().put(&content(number, 99)).unwrap();
