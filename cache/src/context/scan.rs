@@ -198,7 +198,7 @@ impl Scan<'_> {
         for (name, stat) in children {
             let child = join(path, &name);
             let is_directory = kind(&stat) == FileType::Directory;
-            if !self.is_wanted(&child, is_directory) {
+            if !self.is_wanted(&child, kind(&stat)) {
                 continue;
             }
             let decision = (self.ignored)(&child, is_directory);
@@ -278,10 +278,12 @@ impl Scan<'_> {
     }
 
     /// Whether `path` is wanted, lies below what is, or leads to it.
-    fn is_wanted(&self, path: &[u8], is_directory: bool) -> bool {
+    fn is_wanted(&self, path: &[u8], kind: FileType) -> bool {
         let Some(wanted) = self.wanted else { return true };
+        // A wanted path may go on through a symbolic link.
+        let may_lead_on = matches!(kind, FileType::Directory | FileType::Symlink);
         wanted.iter().any(|prefix| {
-            path == prefix.as_slice() || is_below(path, prefix) || (is_directory && is_below(prefix, path))
+            path == prefix.as_slice() || is_below(path, prefix) || (may_lead_on && is_below(prefix, path))
         })
     }
 
@@ -289,7 +291,7 @@ impl Scan<'_> {
     fn wanted_children<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a Known)> {
         let is_wanted = move |(name, known): &(&[u8], &Known)| {
             self.wanted.is_none()
-                || self.is_wanted(&join(path, name), known.key.kind() == FileType::Directory)
+                || self.is_wanted(&join(path, name), known.key.kind())
         };
         self.cache.directory(path).iter().filter(is_wanted)
     }
@@ -313,7 +315,7 @@ impl Scan<'_> {
                 found.iter().map(|found| (mica_image::index::name(&found.path), &found.known)).collect();
             if self.wanted.is_some() {
                 children.extend(self.cache.directory(path).iter().filter(|(name, known)| {
-                    !self.is_wanted(&join(path, name), known.key.kind() == FileType::Directory)
+                    !self.is_wanted(&join(path, name), known.key.kind())
                 }));
                 children.sort_unstable_by_key(|(name, _)| *name);
             }

@@ -267,9 +267,10 @@ fn a_wanted_link_that_leads_elsewhere_widens_the_scan() {
     let fixture = Fixture::new();
     fixture.write("real/a", "a");
     symlink("real", fixture.root.join("src")).unwrap();
-    let wanted = [b"src".to_vec()];
-    let tree = fixture.scan_with(&|_, _| Decision::Keep, Some(&wanted)).unwrap();
-    assert_eq!(paths(&tree), ["real", "real/a", "src"]);
+    for wanted in [b"src".to_vec(), b"src/a".to_vec()] {
+        let tree = fixture.scan_with(&|_, _| Decision::Keep, Some(&[wanted])).unwrap();
+        assert_eq!(paths(&tree), ["real", "real/a", "src"]);
+    }
 }
 
 #[test]
