@@ -282,6 +282,16 @@ pub(crate) fn read_record(path: &Path) -> Result<Option<CacheRecord>, FileError>
     Ok(sealed.map(|sealed| sealed.record))
 }
 
+/// Whether these are the bytes of a memo about verified conditions.
+pub(crate) fn is_memo(bytes: &[u8]) -> bool {
+    unseal::<Memo>(bytes).is_some()
+}
+
+/// Whether these are the bytes of a list of keys.
+pub(crate) fn is_recent(bytes: &[u8]) -> bool {
+    unseal::<Vec<RecordKey>>(bytes).is_some()
+}
+
 /// Returns the numbered files of a directory, lowest first.
 pub(crate) fn numbered(directory: &Path) -> Result<Vec<(u64, PathBuf)>, FileError> {
     let files = list(directory)?;

@@ -15,7 +15,7 @@ use crate::lease::Lease;
 use crate::store::Shared;
 
 /// Whether the directory is there and complete.
-pub(super) fn is_ready(shared: &Shared, directory: &Path) -> Result<bool, FileError> {
+pub(crate) fn is_ready(shared: &Shared, directory: &Path) -> Result<bool, FileError> {
     if !directory.is_dir() {
         return Ok(false);
     }

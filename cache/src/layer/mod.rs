@@ -30,7 +30,8 @@ pub use snapshot::{FsTime, Snapshot, StepWindow};
 pub use store::{Layer, LayerStore};
 pub use upper::UpperError;
 
-pub(crate) use meta::read_meta;
+pub(crate) use derived::is_ready as is_derived_ready;
+pub(crate) use meta::{layer_directory, read_meta};
 pub(crate) use store::{Held, hold};
 
 #[cfg(test)]

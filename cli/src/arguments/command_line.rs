@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::build::BuildArguments;
+use super::fsck::FsckArguments;
 use super::images::{
     CompletionArguments, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments,
     PullArguments, RemoveArguments, SaveArguments, TagArguments,
@@ -91,6 +92,8 @@ pub(crate) enum Command {
     Import(ImportArguments),
     /// Tell what this kernel and user allow, and how to mend what is missing
     Doctor,
+    /// Verify every digest in the store, and say what is wrong
+    Fsck(FsckArguments),
     /// Look at a build's context
     #[command(subcommand)]
     Context(ContextCommand),

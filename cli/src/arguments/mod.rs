@@ -8,6 +8,7 @@ mod build;
 mod command_line;
 mod csv;
 mod error;
+mod fsck;
 mod images;
 mod output;
 mod request;
@@ -19,6 +20,7 @@ mod values;
 pub(crate) use build::BuildArguments;
 pub(crate) use command_line::{Command, CommandLine, ContextCommand, DebugCommand, GlobalOptions};
 pub(crate) use error::ArgumentError;
+pub(crate) use fsck::FsckArguments;
 pub(crate) use images::{
     ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments, PullArguments,
     RemoveArguments, SaveArguments, SaveFormat, TagArguments,

@@ -8,6 +8,7 @@ mod context;
 mod debug;
 mod doctor;
 mod exit;
+mod fsck;
 mod images;
 mod run;
 mod setup;
@@ -55,6 +56,7 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Save(arguments) => images::save(arguments, global, environment),
         Command::Import(arguments) => images::import(arguments, global, environment),
         Command::Doctor => doctor::run(),
+        Command::Fsck(arguments) => fsck::run(arguments, global, environment),
         Command::Context(ContextCommand::Ls { path, file }) => context::list(path, file.as_deref()),
         Command::Completion(arguments) => {
             let mut script = Vec::new();
