@@ -159,7 +159,8 @@ fn images_go_by_what_names_them() {
     let pulled_id = image(&store, &[pulled], b"2");
     image(&store, &[loose], b"3");
     images.tag("app:latest", tagged_id, VersionInfo::default()).unwrap();
-    let resolved = crate::Resolved { manifest: pulled_id, image: pulled_id, when: 0 };
+    let resolved =
+        crate::Resolved { reference: String::new(), manifest: pulled_id, image: pulled_id, when: 0 };
     images.remember_resolved("alpine:3", "linux/amd64", &resolved).unwrap();
     drop((images, store));
     let named = KeepPolicy { images: KeepImages::Named, ..KeepPolicy::UNREACHABLE };

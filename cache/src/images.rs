@@ -72,6 +72,9 @@ pub struct Version {
 /// What a registry's tag pointed to when it was last asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
+    /// The reference; stores of earlier versions did not keep it.
+    #[serde(default)]
+    pub reference: String,
     /// The digest of the manifest or index the tag named.
     pub manifest: ContentDigest,
     /// The image, as it lies in the store.
@@ -218,6 +221,12 @@ impl ImageStore {
         resolved: &Resolved,
     ) -> Result<(), FileError> {
         self.shared.write(&self.resolved_path(reference, platform), &seal(resolved))
+    }
+
+    /// Returns the references that were resolved, each with its image.
+    pub fn resolved_references(&self) -> Result<Vec<(String, ContentDigest)>, FileError> {
+        let all = self.all_resolved()?.into_iter().map(|(_, resolved)| (resolved.reference, resolved.image));
+        Ok(all.filter(|(reference, _)| !reference.is_empty()).collect())
     }
 
     /// Returns all images that resolved references name.
@@ -372,7 +381,12 @@ mod tests {
     #[test]
     fn what_a_registry_said_is_remembered_by_platform() {
         let (_home, store) = store();
-        let resolved = Resolved { manifest: image(1).id, image: image(2).id, when: 9 };
+        let resolved = Resolved {
+            reference: "docker.io/library/app:1".to_owned(),
+            manifest: image(1).id,
+            image: image(2).id,
+            when: 9,
+        };
         store.images().remember_resolved("alpine:3", "linux/amd64", &resolved).unwrap();
         assert_eq!(store.images().resolved("alpine:3", "linux/amd64").unwrap(), Some(resolved));
         assert_eq!(store.images().resolved("alpine:3", "linux/arm64").unwrap(), None);

@@ -20,6 +20,7 @@ Examples:
   mica build --build-context shared=../shared .          for COPY --from=shared
   mica build -o out .                                    the image's files into ./out
   mica build -o type=oci,dest=app.tar -t app .           an OCI layout in one file
+  mica build --push -t registry.example.com/app .        push it
   mica build --check .                                   report mistakes, build nothing
   tar c src Dockerfile | mica build -t app -             context from standard input
 
@@ -87,9 +88,21 @@ pub(super) struct ImageFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputFlags {
-    /// Also write the result: a directory, `-` for a tar of the files, or `type=oci|docker|tar|local,dest=PATH`
+    /// Also write the result: a directory, `-` for a tar of the files, `type=oci|docker|tar|local,dest=PATH`, or
+    /// `type=registry,name=NAME`
     #[arg(short, long, value_name = "DIR | type=…,dest=…")]
     pub(super) output: Vec<String>,
+    /// Push the image to the registry its name says; the same as `-o type=registry`
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
+          action = ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
+    pub(super) push: bool,
+    /// Annotate the image that is written or pushed; WHERE is `manifest`, `index`, `manifest-descriptor` or
+    /// `index-descriptor`, and a platform in brackets
+    #[arg(long, value_name = "[WHERE:]KEY=VALUE")]
+    pub(super) annotation: Vec<String>,
+    /// Write digests and names of the result to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata_file: Option<PathBuf>,
     /// Write the image id to FILE
     #[arg(long, value_name = "FILE")]
     pub(super) iidfile: Option<PathBuf>,

@@ -10,6 +10,7 @@ use super::images::{
     CompletionArguments, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments,
     PullArguments, RemoveArguments, SaveArguments, TagArguments,
 };
+use super::push::PushArguments;
 use super::run::RunArguments;
 use crate::environment::Environment;
 
@@ -84,6 +85,8 @@ pub(crate) enum Command {
     Rmi(RemoveArguments),
     /// Fetch an image from a registry
     Pull(PullArguments),
+    /// Send an image to a registry
+    Push(PushArguments),
     /// Read an image from a docker archive or OCI layout
     Load(LoadArguments),
     /// Write an image as a docker archive or OCI layout

@@ -11,6 +11,8 @@ mod error;
 mod fsck;
 mod images;
 mod output;
+mod packing;
+mod push;
 mod request;
 mod run;
 mod secret;
@@ -25,5 +27,6 @@ pub(crate) use images::{
     ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments, PullArguments,
     RemoveArguments, SaveArguments, SaveFormat, TagArguments,
 };
+pub(crate) use push::PushArguments;
 pub(crate) use request::{Call, CallFormat, CallRequest, ProgressMode, StandardInput, build_request};
 pub(crate) use run::{RunArguments, run_request};

@@ -2,17 +2,20 @@
 
 use std::path::PathBuf;
 
-use super::csv;
+use mica_image::Reference;
+
 use super::error::ArgumentError;
-use crate::engine::request::{Output, OutputKind};
+use super::{csv, packing};
+use crate::engine::request::{Output, OutputKind, Packing, Push};
 
 const FLAG: &str = "--output";
+const TYPES: &str = "oci, docker, tar, local, image and registry";
 
 /// Parses one `--output`: a directory, `-`, or `type=…,dest=…` and further keys.
 pub(super) fn parse(word: &str) -> Result<Output, ArgumentError> {
     let fields = csv::fields(word).map_err(|error| ArgumentError::value(FLAG, word, error.to_string()))?;
     match fields.as_slice() {
-        [field] if field == "-" => Ok(Output { kind: OutputKind::Tar, destination: None }),
+        [field] if field == "-" => Ok(Output::new(OutputKind::Tar, None)),
         [field] if field == word && !word.starts_with("type=") => directory(word),
         _ => from_fields(word, &fields),
     }
@@ -22,7 +25,7 @@ fn directory(word: &str) -> Result<Output, ArgumentError> {
     if word.is_empty() {
         return Err(ArgumentError::value(FLAG, word, "the directory is missing"));
     }
-    Ok(Output { kind: OutputKind::Local, destination: Some(PathBuf::from(word)) })
+    Ok(Output::new(OutputKind::Local, Some(PathBuf::from(word))))
 }
 
 #[derive(Default)]
@@ -30,63 +33,108 @@ struct Keys {
     kind: Option<String>,
     destination: Option<String>,
     tar: Option<bool>,
+    names: Option<String>,
+    push: Option<bool>,
+    how: Push,
+    packing: Packing,
+    /// The last key that only images have, and the last that only registries have.
+    of_images: Option<String>,
+    of_registries: Option<String>,
 }
 
 fn from_fields(word: &str, fields: &[String]) -> Result<Output, ArgumentError> {
+    let invalid = |why: String| ArgumentError::value(FLAG, word, why);
     let mut keys = Keys::default();
     for field in fields {
-        let (key, value) = csv::key_value(field).ok_or_else(|| {
-            ArgumentError::value(FLAG, word, format!("`{field}` is not of the form key=value"))
-        })?;
-        read_key(word, &mut keys, &key, value)?;
+        let (key, value) = field
+            .split_once('=')
+            .ok_or_else(|| invalid(format!("`{field}` is not of the form key=value")))?;
+        read_key(&mut keys, key.trim(), value).map_err(invalid)?;
     }
     let kind = keys.kind.as_deref().ok_or_else(|| {
-        ArgumentError::value(FLAG, word, "the type is missing")
-            .with_hint("the types are oci, docker, tar, local and image")
+        invalid("the type is missing".to_owned()).with_hint(format!("the types are {TYPES}"))
     })?;
-    let kind = output_kind(word, kind, keys.tar)?;
+    let kind = output_kind(word, kind, &keys)?;
+    check_keys(kind, &keys).map_err(invalid)?;
+    let names = names(&keys).map_err(invalid)?;
     let destination = keys.destination.filter(|path| path != "-").map(PathBuf::from);
     check_destination(word, kind, destination.is_some(), fields)?;
-    Ok(Output { kind, destination })
+    Ok(Output { kind, destination, names, packing: keys.packing })
 }
 
-fn read_key(word: &str, keys: &mut Keys, key: &str, value: &str) -> Result<(), ArgumentError> {
-    let not_bool = || ArgumentError::value(FLAG, word, format!("`{key}={value}`: not true or false"));
-    match key {
+fn read_key(keys: &mut Keys, key: &str, value: &str) -> Result<(), String> {
+    let name = key.to_ascii_lowercase();
+    let switch = || boolean(value).ok_or_else(|| format!("`{name}={value}`: not true or false"));
+    match name.as_str() {
         "type" => keys.kind = Some(value.to_owned()),
         "dest" => keys.destination = Some(value.to_owned()),
-        "tar" => keys.tar = Some(boolean(value).ok_or_else(not_bool)?),
-        "push" if boolean(value) == Some(false) => {}
-        "push" | "push-by-digest" => {
-            return Err(ArgumentError::value(FLAG, word, "mica cannot push to a registry"));
-        }
-        "name" => {
-            return Err(
-                ArgumentError::value(FLAG, word, "names are not given here").with_hint("use `-t NAME`")
-            );
-        }
-        _ => return Err(ArgumentError::value(FLAG, word, format!("the key `{key}` is not supported"))),
+        "tar" => keys.tar = Some(switch()?),
+        "push" => keys.push = Some(switch()?),
+        "push-by-digest" => keys.how.by_digest = switch()?,
+        "registry.insecure" => keys.how.insecure = switch()?,
+        // Names in mica's store are canonical, and it is always stored.
+        "name-canonical" => drop(switch()?),
+        "store" if switch()? => {}
+        "unpack" | "oci-artifact" | "prefer-nondist-layers" | "rewrite-timestamp" if !switch()? => {}
+        "name" => keys.names = Some(value.to_owned()),
+        _ => match packing::read_key(&mut keys.packing, key, value) {
+            Some(read) => read?,
+            None => return Err(format!("the key `{name}` is not supported")),
+        },
+    }
+    match name.as_str() {
+        "type" | "dest" | "tar" => {}
+        "push" | "push-by-digest" | "registry.insecure" | "name-canonical" => keys.of_registries = Some(name),
+        _ => keys.of_images = Some(name),
     }
     Ok(())
 }
 
-fn output_kind(word: &str, kind: &str, tar: Option<bool>) -> Result<OutputKind, ArgumentError> {
+fn output_kind(word: &str, kind: &str, keys: &Keys) -> Result<OutputKind, ArgumentError> {
     let invalid = |why: String| ArgumentError::value(FLAG, word, why);
-    let known = match (kind, tar) {
+    let known = match (kind, keys.tar) {
         ("oci", Some(false)) => OutputKind::OciLayout,
         ("oci", _) => OutputKind::OciArchive,
         (_, Some(false)) => return Err(invalid("`tar=false` belongs to `type=oci`".to_owned())),
         ("docker", _) => OutputKind::DockerArchive,
         ("tar", _) => OutputKind::Tar,
         ("local", _) => OutputKind::Local,
-        ("image" | "cacheonly", _) => OutputKind::Image,
-        ("registry", _) => return Err(invalid("mica cannot push to a registry".to_owned())),
+        ("registry", _) if keys.push != Some(false) => OutputKind::Registry(keys.how),
+        ("image", _) if keys.push == Some(true) => OutputKind::Registry(keys.how),
+        ("image" | "cacheonly" | "registry", _) => OutputKind::Image,
         _ => {
             return Err(invalid(format!("there is no output type `{kind}`"))
-                .with_hint("the types are oci, docker, tar, local and image"));
+                .with_hint(format!("the types are {TYPES}")));
         }
     };
     Ok(known)
+}
+
+/// A key that would do nothing is a mistake.
+fn check_keys(kind: OutputKind, keys: &Keys) -> Result<(), String> {
+    let is_tree = matches!(kind, OutputKind::Tar | OutputKind::Local);
+    let takes_push = matches!(kind, OutputKind::Image | OutputKind::Registry(_));
+    match (&keys.of_images, &keys.of_registries) {
+        (Some(key), _) if is_tree => Err(format!("`{key}` is about images, and this writes files")),
+        (_, Some(key)) if !takes_push => Err(format!("`{key}` belongs to `type=image` and `type=registry`")),
+        _ => packing::check(&keys.packing),
+    }
+}
+
+/// An image that goes by its digest has no tag.
+fn names(keys: &Keys) -> Result<Vec<Reference>, String> {
+    let mut names = Vec::new();
+    for word in keys.names.iter().flat_map(|names| names.split(',')).map(str::trim) {
+        let name = Reference::parse(word).map_err(|error| error.to_string())?;
+        if name.digest().is_some() {
+            return Err(format!("`{word}`: a name with a digest cannot be given to an image"));
+        }
+        if keys.how.by_digest && name.tag().is_some() {
+            return Err(format!("`{word}`: what is pushed by its digest gets no tag"));
+        }
+        names.push(name.with_default_tag());
+    }
+    Ok(names)
 }
 
 fn check_destination(
@@ -104,8 +152,8 @@ fn check_destination(
             Err(ArgumentError::value(FLAG, word, "there is no daemon to load the image into")
                 .with_hint("add `dest=FILE`, or `dest=-` for standard output"))
         }
-        OutputKind::Image if has_path => {
-            Err(ArgumentError::value(FLAG, word, "the image goes to mica's store, which takes no `dest`"))
+        OutputKind::Image | OutputKind::Registry(_) if has_path => {
+            Err(ArgumentError::value(FLAG, word, "an image in a store or registry takes no `dest`"))
         }
         _ => Ok(()),
     }
@@ -142,21 +190,46 @@ mod tests {
             ("type=local", Err("a directory is needed")),
             ("type=oci,tar=false", Err("a directory is needed")),
             ("type=tar,tar=false", Err("`tar=false` belongs to `type=oci`")),
-            ("type=registry", Err("mica cannot push to a registry")),
-            ("type=image,push=true", Err("mica cannot push to a registry")),
-            ("type=image,name=x", Err("names are not given here")),
+            ("type=registry", Ok((OutputKind::Registry(Push::default()), None))),
+            ("type=registry,push=false", Ok((OutputKind::Image, None))),
+            ("type=image,push=true", Ok((OutputKind::Registry(Push::default()), None))),
+            (
+                "type=image,push=true,push-by-digest=true,name-canonical=true,registry.insecure=true",
+                Ok((OutputKind::Registry(Push { by_digest: true, insecure: true }), None)),
+            ),
+            ("type=registry,dest=x", Err("an image in a store or registry takes no `dest`")),
+            ("type=oci,dest=x,push=true", Err("`push` belongs to `type=image` and `type=registry`")),
+            (
+                "type=local,dest=x,compression=gzip",
+                Err("`compression` is about images, and this writes files"),
+            ),
+            ("type=image,push=x", Err("`push=x`: not true or false")),
+            (
+                "type=image,push=true,push-by-digest=1,name=x:1",
+                Err("`x:1`: what is pushed by its digest gets no tag"),
+            ),
             ("type=zip", Err("there is no output type `zip`")),
             ("dest=x,tar=true", Err("the type is missing")),
-            ("type=oci,compression=zstd", Err("the key `compression` is not supported")),
+            ("type=oci,colour=red", Err("the key `colour` is not supported")),
+            ("type=oci,unpack=true", Err("the key `unpack` is not supported")),
             ("type=oci,dest", Err("`dest` is not of the form key=value")),
             ("", Err("the directory is missing")),
         ];
         for (word, expected) in cases {
             let expected = match expected {
-                Ok((kind, path)) => Ok(Output { kind, destination: path.map(PathBuf::from) }),
+                Ok((kind, path)) => Ok(Output::new(kind, path.map(PathBuf::from))),
                 Err(why) => Err(format!("`--output {word}`: {why}")),
             };
             assert_eq!(parse(word).map_err(|error| error.to_string()), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn names_and_packing() {
+        let output = parse(r#"type=image,"name=a,example.com/b:1",compression=zstd,annotation.K=v"#).unwrap();
+        let names: Vec<String> = output.names.iter().map(Reference::familiar).collect();
+        assert_eq!(names, ["a:latest", "example.com/b:1"]);
+        assert_eq!(output.packing.compression, Some(mica_image::LayerCompression::Zstd));
+        assert_eq!(output.packing.annotations[0].key, "K");
     }
 }

@@ -10,8 +10,10 @@ use mica_solver::graph::Resources;
 use super::build::BuildArguments;
 use super::error::ArgumentError;
 use super::values::{self, text_variable};
-use super::{csv, output, secret};
-use crate::engine::request::{BuildRequest, ContextInput, DockerfileInput, NoCache, Output, SecretSource};
+use super::{csv, output, packing, secret};
+use crate::engine::request::{
+    BuildRequest, ContextInput, DockerfileInput, NoCache, Output, OutputKind, Push, SecretSource,
+};
 use crate::environment::Environment;
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -115,6 +117,11 @@ impl BuildArguments {
     /// Returns where the image id is to be written.
     pub(crate) fn iidfile(&self) -> Option<&Path> {
         self.output.iidfile.as_deref()
+    }
+
+    /// Returns where digests and names are to be written.
+    pub(crate) fn metadata_file(&self) -> Option<&Path> {
+        self.output.metadata_file.as_deref()
     }
 
     /// Returns whether only the image id is to be printed: `-q` or `--progress=quiet`.
@@ -436,15 +443,61 @@ fn ssh(
 }
 
 fn outputs(arguments: &BuildArguments) -> Result<Vec<Output>, ArgumentError> {
-    let outputs = all(&arguments.output.output, output::parse)?;
-    let is_stream = |output: &&Output| {
-        output.destination.is_none() && output.kind != crate::engine::request::OutputKind::Image
-    };
-    if outputs.iter().filter(is_stream).count() > 1 {
+    let mut outputs = all(&arguments.output.output, output::parse)?;
+    if outputs.iter().filter(|output| output.is_stream()).count() > 1 {
         let word = arguments.output.output.last().cloned().unwrap_or_default();
         return Err(ArgumentError::value("--output", word, "only one output can go to standard output"));
     }
+    if arguments.output.push {
+        add_push(&mut outputs);
+    }
+    check_push(arguments, &outputs)?;
+    annotate(arguments, &mut outputs)?;
     Ok(outputs)
+}
+
+/// `--push` makes `type=image` a push, and is an output of its own where there is none to a registry.
+fn add_push(outputs: &mut Vec<Output>) {
+    for output in outputs.iter_mut().filter(|output| output.kind == OutputKind::Image) {
+        output.kind = OutputKind::Registry(Push::default());
+    }
+    if !outputs.iter().any(|output| matches!(output.kind, OutputKind::Registry(_))) {
+        outputs.push(Output::new(OutputKind::Registry(Push::default()), None));
+    }
+}
+
+fn check_push(arguments: &BuildArguments, outputs: &[Output]) -> Result<(), ArgumentError> {
+    let Some(push) = outputs.iter().find(|output| matches!(output.kind, OutputKind::Registry(_))) else {
+        return Ok(());
+    };
+    let (flag, word) = if arguments.output.push { ("--push", "") } else { ("--output", "type=registry") };
+    if arguments.cache.offline {
+        return Err(ArgumentError::value(flag, word, "`--offline` touches no network"));
+    }
+    if push.names.is_empty() && arguments.image.tag.is_empty() {
+        return Err(ArgumentError::value(flag, word, "the image has no name, which says where to push it")
+            .with_hint("give one with `-t REGISTRY/NAME`"));
+    }
+    Ok(())
+}
+
+/// Annotations are part of a manifest, and an image in the store has none until it leaves.
+fn annotate(arguments: &BuildArguments, outputs: &mut [Output]) -> Result<(), ArgumentError> {
+    const FLAG: &str = "--annotation";
+    for word in arguments.output.annotation.iter().filter(|word| !word.is_empty()) {
+        let invalid = |why: String| ArgumentError::value(FLAG, word, why);
+        let annotations = packing::annotations(word).map_err(invalid)?;
+        let mut images = outputs.iter_mut().filter(|output| output.is_packed()).peekable();
+        if images.peek().is_none() {
+            return Err(invalid("no image is written that it could be written to".to_owned())
+                .with_hint("add `--push`, or `-o type=oci,dest=FILE`"));
+        }
+        for output in images {
+            output.packing.annotations.extend(annotations.iter().cloned());
+            packing::check(&output.packing).map_err(invalid)?;
+        }
+    }
+    Ok(())
 }
 
 /// Steps wait for networks and disks as much as for processors, so more of them run than there are processors.

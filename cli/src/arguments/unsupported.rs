@@ -77,14 +77,6 @@ const FLAGS: &[Flag] = &[
             "there is no daemon to load into: the image is in mica's store, and `-o type=docker,dest=FILE` writes an archive for `docker load`",
         ),
     ),
-    flag(
-        "push",
-        Switch,
-        FALSE,
-        Refusal(
-            "mica cannot push to a registry; write an archive with `-o type=oci,dest=FILE` and push it with another tool",
-        ),
-    ),
     flag("cache-from", Value, &[""], Refusal("mica cannot import a cache; its own store is always used")),
     flag("cache-to", Value, &[""], Refusal("mica cannot export its cache; its own store is always used")),
     flag("attest", Value, &[""], Refusal("mica makes no attestations")),
@@ -96,15 +88,6 @@ const FLAGS: &[Flag] = &[
     ),
     flag("sbom", Value, FALSE, Refusal("mica makes no attestations; `--sbom=false` is what it does")),
     flag("policy", Value, &[""], Refusal("mica evaluates no source policies")),
-    flag("annotation", Value, &[""], Refusal("mica writes no annotations; `--label` sets labels")),
-    flag(
-        "metadata-file",
-        Value,
-        &[],
-        Refusal(
-            "mica writes no metadata; `--iidfile` gets the image id, and `--progress=json` tells the rest",
-        ),
-    ),
     flag("print", Value, &[], Refusal("use `--call=outline` or `--call=targets`")),
     Flag { short: Some('D'), ..flag("debug", Switch, FALSE, Refusal("use `-v`, or `-vv` for still more")) },
 ];
@@ -196,9 +179,7 @@ mod tests {
 
     #[test]
     fn what_mica_does_anyway_is_let_through() {
-        for word in
-            ["--provenance=false", "--sbom=false", "--push=false", "--load=false", "--builder=default"]
-        {
+        for word in ["--provenance=false", "--sbom=false", "--load=false", "--builder=default"] {
             let used = used(&[word]);
             assert!(used.refusal().is_none() && used.notices().next().is_none(), "{word}");
         }

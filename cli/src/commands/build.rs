@@ -8,12 +8,12 @@ use mica_solver::EventSender;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Failure;
-use super::{check, print, say, setup};
+use super::{check, metadata, print, say, setup};
 use crate::arguments::{BuildArguments, Call, GlobalOptions, ProgressMode, StandardInput, build_request};
 use crate::diagnostics::{self, Style};
 use crate::engine::build::{BuildError, BuildReport};
 use crate::engine::context::DockerfileText;
-use crate::engine::request::{BuildRequest, ContextInput, DockerfileInput, OutputKind};
+use crate::engine::request::{BuildRequest, ContextInput, DockerfileInput, Output};
 use crate::engine::runner::StepError;
 use crate::engine::{Engine, chain};
 use crate::environment::Environment;
@@ -88,8 +88,7 @@ async fn build(
     let (view, quiet) = view(mode, environment);
     let tags: Vec<String> = request.tags.iter().map(|tag| tag.to_string()).collect();
     let outputs: Vec<_> = request.outputs.iter().filter_map(|output| output.destination.clone()).collect();
-    let to_stdout =
-        request.outputs.iter().any(|output| output.destination.is_none() && output.kind != OutputKind::Image);
+    let to_stdout = request.outputs.iter().any(Output::is_stream);
     let mut progress = Progress::new(renderer(view, paint), stderr);
     let (events, mut receiver) = EventSender::channel();
     let cancel = CancellationToken::new();
@@ -216,6 +215,9 @@ pub(super) fn explain(error: &BuildError, paint: Paint) -> Failure {
             if error.is_unavailable() { failure.unavailable() } else { failure }
         }
         BuildError::Panicked(_) => Failure::bug(error.to_string()),
+        BuildError::Output(output) if output.is_unavailable() => {
+            Failure::of(error).with_hint(error.hint()).unavailable()
+        }
         other => Failure::of(other).with_hint(other.hint()),
     }
 }
@@ -225,6 +227,9 @@ fn finish(arguments: &BuildArguments, report: &BuildReport, quiet: bool) -> Resu
     if let Some(path) = arguments.iidfile() {
         std::fs::write(path, image.id.to_string())
             .map_err(|error| Failure::local(format!("cannot write `{}`", path.display()), error))?;
+    }
+    if let Some(path) = arguments.metadata_file() {
+        metadata::write(path, report)?;
     }
     if quiet && arguments.is_quiet() {
         return print(format!("{}\n", image.id).as_bytes());

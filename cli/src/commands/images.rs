@@ -200,7 +200,7 @@ pub(super) fn load(
 }
 
 /// Shows the events of something that is not a build while it goes on.
-fn watched<T>(
+pub(super) fn watched<T>(
     environment: &dyn Environment,
     work: impl AsyncFnOnce(&EventSender) -> T,
 ) -> Result<T, Failure> {
@@ -243,7 +243,7 @@ pub(super) fn save(
     };
     let destination: Option<PathBuf> = arguments.output.clone().filter(|path| path != Path::new("-"));
     let names = images::names(&engine.host.store, &arguments.image, &image).map_err(find_failure)?;
-    output::write(&engine.host, &[image], &Output { kind, destination }, &names)
+    output::write(&engine.host, &[image], &Output::new(kind, destination), &names)
         .map_err(|error| Failure::of(&error))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -261,14 +261,14 @@ pub(super) fn import(
     print(format!("{id}\n").as_bytes())
 }
 
-fn reference(text: &str) -> Result<Reference, Failure> {
+pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
     Reference::parse(text).map_err(|error| {
         let hint = error.hint();
         Failure::of(&error).with_hint(hint)
     })
 }
 
-fn find_failure(error: FindError) -> Failure {
+pub(super) fn find_failure(error: FindError) -> Failure {
     let hint = error.hint();
     Failure::of(&error).with_hint(hint)
 }

@@ -10,6 +10,8 @@ mod doctor;
 mod exit;
 mod fsck;
 mod images;
+mod metadata;
+mod push;
 mod run;
 mod setup;
 
@@ -52,6 +54,7 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Tag(arguments) => images::tag(arguments, global, environment),
         Command::Rmi(arguments) => images::remove(arguments, global, environment),
         Command::Pull(arguments) => images::pull(arguments, global, environment),
+        Command::Push(arguments) => push::push(arguments, global, environment),
         Command::Load(arguments) => images::load(arguments, global, environment),
         Command::Save(arguments) => images::save(arguments, global, environment),
         Command::Import(arguments) => images::import(arguments, global, environment),

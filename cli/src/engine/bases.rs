@@ -476,7 +476,8 @@ impl Base {
         images.put(&ImageRecord { id: self.id, tree: tree.clone(), platform, created, manifest })?;
         if let Origin::Registry { reference, platform, top, .. } = &self.origin {
             let when = now().unix().map_or(0, |(seconds, _)| seconds);
-            let resolved = Resolved { manifest: *top, image: self.id, when };
+            let resolved =
+                Resolved { reference: reference.to_string(), manifest: *top, image: self.id, when };
             images.remember_resolved(&reference.to_string(), &platform.to_string(), &resolved)?;
         }
         Ok(())

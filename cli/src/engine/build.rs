@@ -23,8 +23,8 @@ use super::bases::{BaseError, Bases};
 use super::blocking::blocking;
 use super::build_log::BuildLog;
 use super::context::{BuildContext, ContextError, DockerfileText, read_dockerfile};
-use super::output::{OutputError, StoredImage};
-use super::request::{BuildRequest, ContextInput, NoCache};
+use super::output::{Exported, OutputError, StoredImage};
+use super::request::{BuildRequest, ContextInput, NoCache, OutputKind};
 use super::runner::{EngineRunner, StepError};
 use super::{Engine, chain};
 use crate::environment::now;
@@ -38,6 +38,10 @@ pub(crate) struct BuildReport {
     pub warnings: Vec<Diagnostic>,
     /// The Dockerfile, for showing them.
     pub dockerfile: DockerfileText,
+    /// Names in the store.
+    pub names: Vec<String>,
+    /// The images among the outputs.
+    pub exported: Vec<Exported>,
 }
 
 /// One image of a build.
@@ -120,6 +124,7 @@ impl BuildError {
             Self::Base { error, .. } => error.hint(),
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Layer(error) => error.hint().map(str::to_owned),
+            Self::Output(error) => error.hint(),
             _ => None,
         }
     }
@@ -156,17 +161,17 @@ impl Engine {
         let (graph, targets) = (Arc::new(plan.graph), plan.targets);
         let log = BuildLog::new(self.host.store.root(), now().unix().map_or(0, |(seconds, _)| seconds));
         let identity = identity(&dockerfile, &planned.contexts);
-        let runner = EngineRunner::new(
+        let runner = Arc::new(EngineRunner::new(
             self.host.clone(),
             request.clone(),
             planned.bases.clone(),
             planned.contexts,
             log,
-            &graph,
+            (&graph, &targets),
             &identity,
-        );
+        ));
         let options = SolveOptions { jobs: request.jobs, cancel: cancel.clone() };
-        let solved = match solve(graph.clone(), Arc::new(runner), &options, events).await {
+        let solved = match solve(graph.clone(), runner.clone(), &options, events).await {
             Ok(solved) => solved,
             Err(SolveError::Canceled) => return Err(BuildError::Canceled),
             Err(SolveError::Panicked(message)) => return Err(BuildError::Panicked(message)),
@@ -174,18 +179,21 @@ impl Engine {
                 return Err(BuildError::Step { step: Box::new(graph.step(step).clone()), dockerfile, error });
             }
         };
+        runner.finish().await;
         let epoch = plan.source_date_epoch;
         let mut stored = Vec::new();
         for target in &targets {
             stored.push(self.assemble(target, &solved, epoch).await?);
         }
-        self.tag(&request.tags, &stored, &dockerfile)?;
-        self.write_outputs(&request, &stored, events).await?;
+        self.tag(&local_names(&request), &stored, &dockerfile)?;
+        let exported = self.write_outputs(&request, &stored, events).await?;
         self.sync(events).await?;
         Ok(BuildReport {
             images: stored.iter().map(|image| BuiltImage { id: image.id }).collect(),
             warnings: planned.diagnostics,
             dockerfile,
+            names: local_names(&request).iter().map(Reference::to_string).collect(),
+            exported,
         })
     }
 
@@ -336,6 +344,22 @@ impl Engine {
         events.send(task(TaskState::Done)).await;
         Ok(())
     }
+}
+
+/// The names an image gets in the store: the build's, and those of outputs that go under a name.
+fn local_names(request: &BuildRequest) -> Vec<Reference> {
+    let mut names = request.tags.clone();
+    for output in &request.outputs {
+        let named = match output.kind {
+            OutputKind::Image => true,
+            OutputKind::Registry(push) => !push.by_digest,
+            _ => false,
+        };
+        names.extend(output.names.iter().filter(|_| named).cloned());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.to_string()));
+    names
 }
 
 /// Stores an image's config and record.

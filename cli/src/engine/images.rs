@@ -68,6 +68,22 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<StoredImage, FindError> 
     }
 }
 
+/// Finds an image as [`find`] does, with its other platforms where its name stands for several.
+pub(crate) fn find_all(store: &Store, text: &str) -> Result<Vec<StoredImage>, FindError> {
+    let first = find(store, text)?;
+    let version = match Reference::parse(text) {
+        Ok(name) => store.images().current(&name.with_default_tag().to_string())?,
+        Err(_) => None,
+    };
+    let mut all = Vec::new();
+    for id in
+        version.filter(|version| version.image == first.id).iter().flat_map(|it| it.info.platforms.values())
+    {
+        all.extend(open(store, id)?);
+    }
+    Ok(if all.is_empty() { vec![first] } else { all })
+}
+
 fn find_id(store: &Store, text: &str) -> Result<Option<ContentDigest>, FindError> {
     let images = store.images();
     if let Ok(id) = text.parse::<ContentDigest>() {

@@ -5,7 +5,7 @@
 //!       ├ bases     image names → images (store, layout, registry)      ─ import  blob → layer
 //!       ├ runner    the solver's `StepRunner`: source · lookup · copy · run · workdir
 //!       ├ assemble  tree + plan → image config
-//!       └ output    archives, layouts, trees
+//!       └ output    archives, layouts, trees, registries
 //! run              a command in an image
 //! images           finding, listing, naming, removing
 //! ```
@@ -171,9 +171,20 @@ impl Host {
         if let Some(registry) = self.registry.get() {
             return Ok(registry);
         }
-        let transport = self.transport()?.clone();
-        let made = RegistryClient::new(transport, RegistryOptions::default(), self.keychain()?);
+        let made = self.registry_with(RegistryOptions::default())?;
         Ok(self.registry.get_or_init(|| made))
+    }
+
+    /// Returns the way to a registry that may speak plain HTTP or have a certificate nobody vouches for.
+    pub(crate) fn insecure_registry(&self, registry: &str) -> Result<RegistryClient, NetworkSetupError> {
+        self.registry_with(RegistryOptions {
+            insecure: vec![registry.to_owned()],
+            ..RegistryOptions::default()
+        })
+    }
+
+    fn registry_with(&self, options: RegistryOptions) -> Result<RegistryClient, NetworkSetupError> {
+        Ok(RegistryClient::new(self.transport()?.clone(), options, self.keychain()?))
     }
 
     fn proxies(&self) -> Proxies {

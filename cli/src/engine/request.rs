@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use mica_image::{Platform, Reference};
+use mica_image::{Dialect, LayerCompression, Platform, Reference};
 use mica_solver::graph::{NetworkMode, Resources};
 
 /// A build.
@@ -121,6 +121,28 @@ pub(crate) struct Output {
     pub kind: OutputKind,
     /// Where to; `None` is standard output (for archives).
     pub destination: Option<PathBuf>,
+    /// Its names, where they are not the build's: `name=`.
+    pub names: Vec<Reference>,
+    /// How images are written.
+    pub packing: Packing,
+}
+
+impl Output {
+    /// Returns an output with the usual names and packing.
+    pub(crate) fn new(kind: OutputKind, destination: Option<PathBuf>) -> Self {
+        Self { kind, destination, names: Vec::new(), packing: Packing::default() }
+    }
+
+    /// Returns whether it is an image with a manifest.
+    pub(crate) fn is_packed(&self) -> bool {
+        !matches!(self.kind, OutputKind::Image | OutputKind::Tar | OutputKind::Local)
+    }
+
+    /// Returns whether it goes to standard output.
+    pub(crate) fn is_stream(&self) -> bool {
+        let to_a_place = matches!(self.kind, OutputKind::Image | OutputKind::Registry(_));
+        self.destination.is_none() && !to_a_place
+    }
 }
 
 /// The forms of an output.
@@ -138,6 +160,58 @@ pub(crate) enum OutputKind {
     Local,
     /// The image in the store only (`type=image`).
     Image,
+    /// The image in a registry (`type=registry`, or `type=image,push=true`).
+    Registry(Push),
+}
+
+/// How an image goes to a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Push {
+    /// Under its digest alone, without a tag.
+    pub by_digest: bool,
+    /// Plain HTTP, or a certificate nobody vouches for, will do.
+    pub insecure: bool,
+}
+
+/// How the parts of an image are written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Packing {
+    /// The media types; OCI's where nothing is said.
+    pub dialect: Option<Dialect>,
+    /// How layers made here are compressed.
+    pub compression: Option<LayerCompression>,
+    /// The compressor's level.
+    pub level: Option<i32>,
+    /// Whether layers that came compressed in another way are compressed anew.
+    pub force: bool,
+    /// Annotations.
+    pub annotations: Vec<Annotation>,
+}
+
+/// One annotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Annotation {
+    /// What it is about.
+    pub subject: Annotated,
+    /// The platform it is for, of several.
+    pub platform: Option<Platform>,
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Where an annotation is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Annotated {
+    /// Into the manifest.
+    Manifest,
+    /// Beside the manifest's entry in an index.
+    ManifestDescriptor,
+    /// Into the index.
+    Index,
+    /// Beside the index's entry in a layout.
+    IndexDescriptor,
 }
 
 /// A command to be run in an image.

@@ -6,7 +6,7 @@ use mica_solver::graph::NetworkMode;
 use super::*;
 use crate::arguments::values::tests::Fake;
 use crate::arguments::{Command, CommandLine};
-use crate::engine::request::OutputKind;
+use crate::engine::request::{OutputKind, Push};
 
 fn arguments(words: &[&str]) -> BuildArguments {
     let line = CommandLine::try_parse_from([&["mica", "build"], words].concat()).unwrap();
@@ -190,6 +190,32 @@ fn outputs_share_one_standard_output() {
 }
 
 #[test]
+fn push_is_an_output_to_a_registry() {
+    let kinds = |words: &[&str]| {
+        let made = request(words).unwrap();
+        made.outputs.iter().map(|output| output.kind).collect::<Vec<_>>()
+    };
+    let registry = OutputKind::Registry(Push::default());
+    assert_eq!(kinds(&["--push", "-t", "a", "."]), [registry]);
+    assert_eq!(kinds(&["--push", "-o", "type=image,name=a", "."]), [registry]);
+    assert_eq!(kinds(&["--push", "-o", "type=registry,name=a", "."]), [registry]);
+    assert_eq!(kinds(&["--push", "-t", "a", "-o", "out", "."]), [OutputKind::Local, registry]);
+    assert_eq!(kinds(&["--push=false", "."]), []);
+    assert!(refused(&["--push", "."]).contains("no name"));
+    assert!(refused(&["--push", "--offline", "-t", "a", "."]).contains("--offline"));
+}
+
+#[test]
+fn annotations_go_to_every_image_that_is_written() {
+    let words = ["--annotation", "a=b", "-t", "x", "--push", "-o", "type=oci,dest=f", "-o", "out", "."];
+    let made = request(&words).unwrap();
+    let counts: Vec<usize> = made.outputs.iter().map(|output| output.packing.annotations.len()).collect();
+    assert_eq!(counts, [1, 0, 1]);
+    assert!(refused(&["--annotation", "a=b", "."]).contains("no image is written"));
+    assert!(refused(&["--annotation", "a", "--push", "-t", "x", "."]).contains("KEY=VALUE"));
+}
+
+#[test]
 fn secrets_and_agents_are_by_id() {
     let made =
         request(&["--secret", "id=a,src=f", "--ssh", "default=/s", "--ssh", "git=/k1,/k2", "."]).unwrap();
@@ -200,7 +226,7 @@ fn secrets_and_agents_are_by_id() {
 
 #[test]
 fn refused_flags_stop_the_build_and_legacy_ones_do_not() {
-    assert!(refused(&["--push", "."]).starts_with("`--push` is not supported: "));
+    assert!(refused(&["--load", "."]).starts_with("`--load` is not supported: "));
     assert!(refused(&["--cache-from", "type=gha", "."]).starts_with("`--cache-from` is not supported: "));
     let legacy = arguments(&["--rm", "--force-rm", "--provenance=false", "."]);
     assert!(build_request(&legacy, &Fake::with(&[])).is_ok());

@@ -1,143 +1,213 @@
 //! The blobs of an export: configs and pulled blobs as they are, layers made here from their recipe.
 //!
-//! What was compressed once is kept as a blob and its digest remembered per codec, so that it is never compressed again.
+//! What was compressed once is kept as a blob and its digest remembered per codec, so that it is never compressed again; and a
+//! blob that is gone while its digest is known is only made anew where somebody wants its bytes.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mica_cache::layer::CompressedBlob;
-use mica_cache::{Layer, Store};
-use mica_image::compress::GzipEncoder;
+use mica_cache::{BlobError, Layer, Store};
+use mica_image::compress::{Decoder, GzipEncoder, ZstdEncoder};
 use mica_image::layout::BlobSource;
-use mica_image::manifest::MANIFEST_SIZE_MAX;
 use mica_image::tar::TarOptions;
 use mica_image::tree::TreeLayer;
-use mica_image::{
-    ContentDigest, Descriptor, Dialect, DiffId, Document, LayerCompression, Manifest, MediaType,
-};
+use mica_image::{ContentDigest, Descriptor, Dialect, DiffId, LayerCompression, MediaType};
 
-use super::{OutputError, StoredImage, manifest_of};
+use super::OutputError;
+use crate::engine::request::Packing;
 
-/// The codec, level and format of gzip layers; part of what a remembered digest is for.
-const GZIP: &str = "gzip level 6 blocks 1";
-const GZIP_LEVEL: u32 = 6;
+const GZIP_LEVEL: i32 = 6;
+const ZSTD_LEVEL: i32 = 3;
+const BUFFER: usize = 1 << 18;
 
-/// How layers made here are compressed.
+/// A codec with its level: what the bytes of a compressed layer depend on besides the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
-    /// Not at all.
-    None,
-    /// As every registry and builder reads it.
-    Gzip,
+pub(super) struct Codec {
+    compression: LayerCompression,
+    level: i32,
+}
+
+impl Codec {
+    /// Returns the codec asked for, or `usual` where nothing was.
+    pub(super) fn of(packing: &Packing, usual: LayerCompression) -> Self {
+        let compression = packing.compression.unwrap_or(usual);
+        let level = packing.level.unwrap_or(match compression {
+            LayerCompression::None => 0,
+            LayerCompression::Gzip => GZIP_LEVEL,
+            LayerCompression::Zstd => ZSTD_LEVEL,
+        });
+        Self { compression, level }
+    }
+
+    /// The name digests are remembered by: it changes whenever the bytes do.
+    fn name(self) -> String {
+        match self.compression {
+            LayerCompression::None => "tar".to_owned(),
+            LayerCompression::Gzip => format!("gzip level {} blocks 1", self.level),
+            LayerCompression::Zstd => format!("zstd level {}", self.level),
+        }
+    }
+}
+
+/// The way to the bytes of a blob that may not be in the store.
+#[derive(Clone)]
+struct Recipe {
+    layer: Layer,
+    tar: Tar,
+    codec: Codec,
+}
+
+/// Where a layer's tar comes from.
+#[derive(Clone, Copy)]
+enum Tar {
+    /// It is written from the layer.
+    Made,
+    /// It came in this blob.
+    Within(ContentDigest),
 }
 
 /// Blobs of a store.
-pub(crate) struct StoreBlobs<'a> {
-    store: &'a Store,
-    /// Plain tars that are written from their layer, by digest.
-    tars: RefCell<BTreeMap<ContentDigest, Layer>>,
+pub(crate) struct StoreBlobs {
+    store: Store,
+    threads: usize,
+    recipes: Mutex<BTreeMap<ContentDigest, Recipe>>,
 }
 
-impl<'a> StoreBlobs<'a> {
-    pub(crate) fn new(store: &'a Store) -> Self {
-        Self { store, tars: RefCell::default() }
+impl StoreBlobs {
+    /// Returns the blobs of `store`; compresses with so many threads.
+    pub(crate) fn new(store: &Store, threads: usize) -> Self {
+        Self { store: store.clone(), threads, recipes: Mutex::default() }
     }
 
-    /// Returns the manifest an image was pulled with, if all it names is still here: then it goes out under the same digest.
-    pub(crate) fn pulled_manifest(
-        &self,
-        image: &StoredImage,
-    ) -> Result<Option<(Descriptor, Vec<u8>)>, OutputError> {
-        let blobs = self.store.blobs();
-        let Some(digest) = image.manifest else { return Ok(None) };
-        if !blobs.has(&digest)? {
-            return Ok(None);
-        }
-        let bytes = blobs.read(&digest, MANIFEST_SIZE_MAX)?;
-        let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, &MediaType::default()) else {
-            return Ok(None);
-        };
-        for layer in &manifest.layers {
-            if !blobs.has(&layer.digest)? {
-                return Ok(None);
-            }
-        }
-        Ok(Some((Descriptor::of(manifest.media_type.clone(), &bytes), bytes)))
-    }
-
-    /// Returns the manifest of an image with its layers in the form wanted; compresses what was never compressed.
-    pub(crate) fn manifest(
-        &self,
-        image: &StoredImage,
-        dialect: Dialect,
-        compression: Compression,
-        threads: usize,
-    ) -> Result<Manifest, OutputError> {
-        let mut layers = Vec::with_capacity(image.tree.len());
-        for layer in &image.tree {
-            layers.push(self.layer(layer, dialect, compression, threads)?);
-        }
-        let config_size = self.store.blobs().size(&image.id)?.unwrap_or(0);
-        Ok(manifest_of(dialect, image, config_size, layers))
-    }
-
-    fn layer(
+    /// Describes the blob of a layer; compresses what was never compressed in this way.
+    pub(super) fn layer(
         &self,
         tree_layer: &TreeLayer,
         dialect: Dialect,
-        compression: Compression,
-        threads: usize,
+        codec: Codec,
+        force: bool,
     ) -> Result<Descriptor, OutputError> {
         let layers = self.store.layers();
-        if let Some(diff_id) = tree_layer.diff_id
-            && let Some(instance) = layers.instance(&tree_layer.id, &diff_id)?
-        {
-            let found = MediaType::parse(&instance.media_type).layer_compression();
-            let media_type = MediaType::layer(dialect, found.unwrap_or(LayerCompression::Gzip));
-            return Ok(Descriptor::new(media_type, instance.digest, instance.size));
-        }
+        let instance = match &tree_layer.diff_id {
+            Some(diff_id) => layers.instance(&tree_layer.id, diff_id)?,
+            None => None,
+        };
+        let tar = match instance {
+            Some(instance) => {
+                let found = MediaType::parse(&instance.media_type).layer_compression();
+                if !force || found == Some(codec.compression) {
+                    let media_type = MediaType::layer(dialect, found.unwrap_or(LayerCompression::Gzip));
+                    return Ok(Descriptor::new(media_type, instance.digest, instance.size));
+                }
+                Tar::Within(instance.digest)
+            }
+            None => Tar::Made,
+        };
         let layer = layers.require(&tree_layer.id)?;
         let diff_id = layers.diff_id(tree_layer, &TarOptions::default())?;
-        match compression {
-            Compression::None => {
-                let digest = ContentDigest::from_bytes(*diff_id.as_bytes());
-                let size = tar_size(&layer)?;
-                self.tars.borrow_mut().insert(digest, layer);
-                let media_type = MediaType::layer(dialect, LayerCompression::None);
-                Ok(Descriptor::new(media_type, digest, size))
+        let blob = self.pack(Recipe { layer, tar, codec }, diff_id)?;
+        Ok(Descriptor::new(MediaType::layer(dialect, codec.compression), blob.digest, blob.size))
+    }
+
+    fn pack(&self, recipe: Recipe, diff_id: DiffId) -> Result<CompressedBlob, OutputError> {
+        let name = recipe.codec.name();
+        let blob = match recipe.layer.compressed(&diff_id, &name)? {
+            Some(blob) => blob,
+            None => {
+                let blob = self.compress(&recipe, diff_id)?;
+                recipe.layer.remember_compressed(&diff_id, &name, &blob)?;
+                blob
             }
-            Compression::Gzip => {
-                let blob = self.gzip(&layer, diff_id, threads)?;
-                Ok(Descriptor::new(MediaType::layer(dialect, LayerCompression::Gzip), blob.digest, blob.size))
+        };
+        self.recipes().insert(blob.digest, recipe);
+        Ok(blob)
+    }
+
+    /// A plain tar is only measured: it can be written again at any time, and is no smaller than the layer.
+    fn compress(&self, recipe: &Recipe, diff_id: DiffId) -> Result<CompressedBlob, OutputError> {
+        let failed = |source| OutputError::Compress { layer: diff_id, source };
+        if recipe.codec.compression == LayerCompression::None {
+            let mut counter = Counter(0);
+            self.write_recipe(recipe, &mut counter).map_err(failed)?;
+            let digest = ContentDigest::from_bytes(*diff_id.as_bytes());
+            return Ok(CompressedBlob { digest, size: counter.0 });
+        }
+        let mut ingest = self.store.blobs().ingest()?;
+        self.write_recipe(recipe, &mut ingest).map_err(failed)?;
+        let size = ingest.size();
+        Ok(CompressedBlob { digest: ingest.commit(None)?, size })
+    }
+
+    fn write_recipe(&self, recipe: &Recipe, out: &mut dyn Write) -> io::Result<()> {
+        let Codec { compression, level } = recipe.codec;
+        match compression {
+            LayerCompression::None => self.write_tar(recipe, out),
+            LayerCompression::Gzip => {
+                let level = u32::try_from(level).unwrap_or(0);
+                let mut encoder = GzipEncoder::new(out, level, self.threads)?;
+                self.write_tar(recipe, &mut encoder)?;
+                encoder.finish().map(drop)
+            }
+            LayerCompression::Zstd => {
+                let workers = u32::try_from(self.threads).unwrap_or(1);
+                let mut encoder = ZstdEncoder::new(out, level, workers)?;
+                self.write_tar(recipe, &mut encoder)?;
+                encoder.finish().map(drop)
             }
         }
     }
 
-    fn gzip(&self, layer: &Layer, diff_id: DiffId, threads: usize) -> Result<CompressedBlob, OutputError> {
-        let blobs = self.store.blobs();
-        if let Some(blob) = layer.compressed(&diff_id, GZIP)?
-            && blobs.has(&blob.digest)?
-        {
-            return Ok(blob);
+    fn write_tar(&self, recipe: &Recipe, out: &mut dyn Write) -> io::Result<()> {
+        match recipe.tar {
+            Tar::Made => recipe.layer.write_tar(out, &TarOptions::default()).map_err(io::Error::other),
+            Tar::Within(blob) => {
+                let mut file = self.store.blobs().open(&blob).map_err(io::Error::other)?;
+                copy(&mut Decoder::new(&mut file)?, out)
+            }
         }
-        let failed = |source| OutputError::Compress { layer: diff_id, source };
-        let ingest = blobs.ingest()?;
-        let mut encoder = GzipEncoder::new(ingest, GZIP_LEVEL, threads).map_err(failed)?;
-        layer.write_tar(&mut encoder, &TarOptions::default())?;
-        let ingest = encoder.finish().map_err(failed)?;
-        let size = ingest.size();
-        let blob = CompressedBlob { digest: ingest.commit(None)?, size };
-        layer.remember_compressed(&diff_id, GZIP, &blob)?;
-        Ok(blob)
+    }
+
+    /// Opens a blob that is in the store.
+    pub(super) fn open(&self, digest: &ContentDigest) -> Result<Option<File>, BlobError> {
+        match self.store.blobs().open(digest) {
+            Ok(file) => Ok(Some(file)),
+            Err(BlobError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn recipes(&self) -> MutexGuard<'_, BTreeMap<ContentDigest, Recipe>> {
+        // Nothing panics while it is held, and every state of the map is good.
+        self.recipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the length of a layer's tar.
-fn tar_size(layer: &Layer) -> Result<u64, OutputError> {
-    let mut counter = Counter(0);
-    layer.write_tar(&mut counter, &TarOptions::default())?;
-    Ok(counter.0)
+impl BlobSource for StoreBlobs {
+    fn write_to(&self, blob: &Descriptor, out: &mut dyn Write) -> io::Result<()> {
+        if let Some(mut file) = self.open(&blob.digest).map_err(io::Error::other)? {
+            return copy(&mut file, out);
+        }
+        let recipe = self.recipes().get(&blob.digest).cloned();
+        match recipe {
+            Some(recipe) => self.write_recipe(&recipe, out),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, "the blob is not in the store")),
+        }
+    }
+}
+
+fn copy(from: &mut dyn io::Read, out: &mut dyn Write) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => out.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Counts bytes.
@@ -150,17 +220,6 @@ impl Write for Counter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl BlobSource for StoreBlobs<'_> {
-    fn write_to(&self, blob: &Descriptor, out: &mut dyn Write) -> io::Result<()> {
-        if let Some(layer) = self.tars.borrow().get(&blob.digest) {
-            return layer.write_tar(out, &TarOptions::default()).map_err(io::Error::other);
-        }
-        let mut file = self.store.blobs().open(&blob.digest).map_err(io::Error::other)?;
-        io::copy(&mut file, out)?;
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
-//! What a build writes besides the image in the store: archives, layouts, trees.
+//! What a build writes besides the image in the store: archives, layouts, trees, and images in registries.
 
 mod blobs;
+mod documents;
+mod push;
 mod tree;
 
 use std::fs::File;
@@ -11,16 +13,15 @@ use std::sync::Arc;
 use mica_image::archive::{write_docker_archive, write_layout_archive};
 use mica_image::layout::{NamedImage, WithDocuments, WriteLayoutError, write_layout_directory};
 use mica_image::tree::Tree;
-use mica_image::{
-    ContentDigest, Descriptor, Dialect, ImageConfig, Index, Manifest, MediaType, Platform, Reference,
-};
+use mica_image::{ContentDigest, Descriptor, ImageConfig, LayerCompression, Platform, Reference};
+use mica_remote::RegistryError;
 use mica_solver::{BuildEvent, EventSender, TaskState};
 
 use super::blocking::blocking;
 use super::build::BuildError;
 use super::request::{BuildRequest, Output, OutputKind};
-use super::{Engine, Host};
-use blobs::{Compression, StoreBlobs};
+use super::{Engine, Host, NetworkSetupError};
+use blobs::StoreBlobs;
 
 /// An image in the store, read.
 #[derive(Debug, Clone)]
@@ -35,6 +36,15 @@ pub(crate) struct StoredImage {
     pub platform: Platform,
     /// The manifest it was pulled with.
     pub manifest: Option<ContentDigest>,
+}
+
+/// An image as it went out.
+#[derive(Debug, Clone)]
+pub(crate) struct Exported {
+    /// What its names stand for: a manifest, or an index over several.
+    pub target: Descriptor,
+    /// Its names.
+    pub names: Vec<String>,
 }
 
 /// An output could not be written.
@@ -88,49 +98,97 @@ pub(crate) enum OutputError {
     /// Several images cannot be one archive of this kind.
     #[error("a docker archive holds one platform: build one, or write `type=oci`")]
     SeveralPlatforms,
+    /// An index was to be annotated where there is none.
+    #[error("`{key}` cannot be annotated on an index: an image of one platform has none")]
+    NoIndex {
+        /// The annotation.
+        key: String,
+    },
+    /// There is nowhere to push to.
+    #[error("the image has no name, which says where to push it")]
+    NoName,
+    /// A registry did not take an image.
+    #[error("cannot push to `{repository}`")]
+    Push {
+        /// Where.
+        repository: String,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
+    /// The network could not be set up.
+    #[error(transparent)]
+    Network(#[from] NetworkSetupError),
+}
+
+impl OutputError {
+    /// Returns what to do about it, where that is known.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Push { source, .. } => source.hint(),
+            Self::NoName => Some("give one with `-t REGISTRY/NAME`".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether a service that should have answered did not.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Push { source: RegistryError::Transport(_), .. })
+    }
 }
 
 impl Engine {
-    /// Writes all outputs of a build.
+    /// Writes all outputs of a build and returns the images among them.
     pub(super) async fn write_outputs(
         &self,
         request: &Arc<BuildRequest>,
         images: &[StoredImage],
         events: &EventSender,
-    ) -> Result<(), BuildError> {
+    ) -> Result<Vec<Exported>, BuildError> {
+        let mut exported = Vec::new();
         for output in request.outputs.iter().filter(|output| output.kind != OutputKind::Image) {
+            let names = if output.names.is_empty() { &request.tags } else { &output.names };
+            if let OutputKind::Registry(push) = output.kind {
+                exported.push(self.push(images, names, push, &output.packing, events).await?);
+                continue;
+            }
             let what = format!("writing {}", target_name(output.destination.as_deref()));
             events.send(BuildEvent::Task { what: what.clone(), state: TaskState::Started }).await;
-            let (host, images, output, tags) =
-                (self.host.clone(), images.to_vec(), output.clone(), request.tags.clone());
-            blocking(move || write(&host, &images, &output, &tags)).await?;
+            let (host, images, output, names) =
+                (self.host.clone(), images.to_vec(), output.clone(), names.clone());
+            exported.extend(blocking(move || write(&host, &images, &output, &names)).await?);
             events.send(BuildEvent::Task { what, state: TaskState::Done }).await;
         }
-        Ok(())
+        Ok(exported)
     }
 }
 
-/// Writes one output.
+/// Writes one output; returns the image where it is one.
 pub(crate) fn write(
     host: &Host,
     images: &[StoredImage],
     output: &Output,
-    tags: &[Reference],
-) -> Result<(), OutputError> {
+    names: &[Reference],
+) -> Result<Option<Exported>, OutputError> {
     match output.kind {
-        OutputKind::Image => Ok(()),
+        OutputKind::Image | OutputKind::Registry(_) => Ok(None),
         OutputKind::OciArchive | OutputKind::OciLayout => {
-            write_layout(host, images, output, tags, Compression::Gzip)
+            write_layout(host, images, output, names, LayerCompression::Gzip).map(Some)
         }
-        OutputKind::DockerArchive => write_layout(host, images, output, tags, Compression::None),
+        OutputKind::DockerArchive => {
+            write_layout(host, images, output, names, LayerCompression::None).map(Some)
+        }
         OutputKind::Tar => to_file(output.destination.as_deref(), |out, target| {
             tree::write_tar(host, images, out)
                 .map_err(|source| OutputError::Tree { target: target.to_owned(), source })
-        }),
+        })
+        .map(|()| None),
         OutputKind::Local => {
             let path = output.destination.clone().unwrap_or_else(|| PathBuf::from("."));
             let target = target_name(Some(&path));
-            tree::write_directory(host, images, &path).map_err(|source| OutputError::Tree { target, source })
+            tree::write_directory(host, images, &path)
+                .map_err(|source| OutputError::Tree { target, source })
+                .map(|()| None)
         }
     }
 }
@@ -139,35 +197,20 @@ fn write_layout(
     host: &Host,
     images: &[StoredImage],
     output: &Output,
-    tags: &[Reference],
-    compression: Compression,
-) -> Result<(), OutputError> {
-    let dialect = Dialect::Oci;
-    let blobs = StoreBlobs::new(&host.store);
-    let mut source = WithDocuments::new(&blobs);
-    let mut manifests = Vec::new();
-    for image in images {
-        let (mut descriptor, bytes) = match blobs.pulled_manifest(image)? {
-            Some(pulled) => pulled,
-            None => {
-                let manifest = blobs.manifest(image, dialect, compression, host.threads)?;
-                (manifest.descriptor(), manifest.to_bytes())
-            }
-        };
-        descriptor.platform = Some(image.platform.clone());
-        source.add(bytes);
-        manifests.push(descriptor);
+    names: &[Reference],
+    usual: LayerCompression,
+) -> Result<Exported, OutputError> {
+    if output.kind == OutputKind::DockerArchive && images.len() > 1 {
+        return Err(OutputError::SeveralPlatforms);
     }
-    let target = match manifests.as_slice() {
-        [only] => Descriptor { platform: None, ..only.clone() },
-        _ if output.kind == OutputKind::DockerArchive => return Err(OutputError::SeveralPlatforms),
-        _ => {
-            let index = Index::new(dialect, manifests.clone());
-            source.add(index.to_bytes());
-            index.descriptor()
-        }
-    };
-    let named = [NamedImage { target, names: tags.to_vec() }];
+    let blobs = StoreBlobs::new(&host.store, host.threads);
+    let manifests = documents::manifests(&host.store, &blobs, images, &output.packing, usual)?;
+    let (target, index) = documents::target(&manifests, &output.packing)?;
+    let mut source = WithDocuments::new(&blobs);
+    for document in manifests.into_iter().chain(index) {
+        source.add(document.bytes);
+    }
+    let named = [NamedImage { target: target.clone(), names: names.to_vec() }];
     let failed = |target: &str| {
         let target = target.to_owned();
         move |source| OutputError::Layout { target, source }
@@ -183,7 +226,8 @@ fn write_layout(
         _ => to_file(output.destination.as_deref(), |out, target| {
             write_layout_archive(out, &named, &source).map_err(failed(target))
         }),
-    }
+    }?;
+    Ok(Exported { target, names: names.iter().map(Reference::to_string).collect() })
 }
 
 /// Writes to a file, which appears only when it is complete, or to standard output.
@@ -231,10 +275,4 @@ impl Drop for Removed {
 
 fn target_name(path: Option<&Path>) -> String {
     path.map_or_else(|| "standard output".to_owned(), |path| format!("`{}`", path.display()))
-}
-
-/// Builds the manifest of an image from its config and layers.
-fn manifest_of(dialect: Dialect, image: &StoredImage, config_size: u64, layers: Vec<Descriptor>) -> Manifest {
-    let config = Descriptor::new(MediaType::config(dialect), image.id, config_size);
-    Manifest::new(dialect, config, layers)
 }
