@@ -39,8 +39,8 @@ pub use probe::{Finding, private_network_problem, probe};
 pub use rootless::{EnterError, Entered, IdMapping, enter_user_namespace};
 pub use sandbox::{Sandbox, SandboxError, SandboxOptions, StartFailure};
 pub use spec::{
-    DEFAULT_PATH, MountKind, MountSpec, NetworkMode, Resources, RunSpec, SecurityMode, SourceId, Ulimit, UserSpec,
-    Writes,
+    DEFAULT_PATH, MountKind, MountSpec, NetworkMode, Resources, RunSpec, SecurityMode, SourceId, Ulimit,
+    UserSpec, Writes,
 };
 pub use status::ExitStatus;
 pub use wire::IdMode;

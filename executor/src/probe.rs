@@ -153,7 +153,10 @@ fn network_helper() -> Finding {
 pub fn private_network_problem() -> Option<String> {
     let helper_problem = || {
         let missing = !["pasta", "slirp4netns"].into_iter().any(program);
-        missing.then(|| "neither pasta nor slirp4netns is installed; install the package `passt` or `slirp4netns`".to_owned())
+        missing.then(|| {
+            "neither pasta nor slirp4netns is installed; install the package `passt` or `slirp4netns`"
+                .to_owned()
+        })
     };
     tun_problem().or_else(helper_problem)
 }

@@ -7,7 +7,7 @@ use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::failure::{Attempt, Failed};
@@ -170,6 +170,7 @@ pub(super) fn attach(setup: &mut Setup) -> Result<(), Failed> {
     let only_root = setup.orders.ids == IdMode::Single;
     for source in std::mem::take(&mut setup.sources) {
         let target = setup.mount_point(&source.target, source.stub)?;
+        refuse_in_proc(&target, &source.target)?;
         verify_kind(&target, &source)?;
         let tree = match source.content {
             Content::Tree(tree) => tree,
@@ -182,6 +183,15 @@ pub(super) fn attach(setup: &mut Setup) -> Result<(), Failed> {
             }
         };
         trees::attach(tree, target).attempt(|| format!("mount `{}`", source.target))?;
+    }
+    Ok(())
+}
+
+/// Something mounted over a file of /proc would make programs (and the sandbox itself) believe what a step says of the kernel.
+fn refuse_in_proc(target: &OwnedFd, shown: &str) -> Result<(), Failed> {
+    let found = fstatfs(target).attempt(|| format!("look at `{shown}`"))?;
+    if found.f_type == PROC_SUPER_MAGIC {
+        return Err(Failed::because(format!("mount at `{shown}`"), "nothing can be mounted inside /proc"));
     }
     Ok(())
 }

@@ -29,11 +29,16 @@ pub(crate) fn die_with_parent_thread() -> Result<(), Errno> {
 
 /// Gives every signal its default action and unblocks all of them.
 pub(crate) fn reset_signals() {
-    // SAFETY: SIG_DFL is valid for every signal; numbers that refuse a change (KILL, STOP, those of the C library)
-    // are left alone. The empty set lives on this stack.
+    /// Handler, flags, restorer and mask as the kernel lays them out; all zero is the default action.
+    const KERNEL_DEFAULT: [u64; 4] = [0; 4];
+    const MASK_SIZE: usize = 8;
+    // SAFETY: the kernel reads the four words and keeps nothing of them; KILL and STOP refuse a change and are left alone. The
+    // C library's own call would not touch the two signals it uses itself, which a parent may have ignored all the same.
+    // The empty set lives on this stack.
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+            let action = KERNEL_DEFAULT.as_ptr();
+            libc::syscall(libc::SYS_rt_sigaction, signal, action, ptr::null_mut::<u64>(), MASK_SIZE);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);

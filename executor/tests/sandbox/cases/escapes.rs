@@ -138,3 +138,15 @@ pub(crate) fn device_nodes_made_in_a_step_cannot_be_opened(world: &World) {
     let made = world.sh("mknod /made c 1 5 2>/dev/null; test -c /made && echo made; true");
     assert_eq!(made, if world.mode == IdMode::Root { "made\n" } else { "" });
 }
+
+pub(crate) fn nothing_is_mounted_over_proc(world: &World) {
+    let layer = world.fresh("layer");
+    symlink("/proc/1", layer.join("link")).unwrap();
+    for target in ["/proc", "/proc/self", "/proc/sys/kernel", "/link", "/link/attr"] {
+        let mut launch = world.launch();
+        launch.lowers.insert(0, layer.clone());
+        let mounts = vec![MountSpec { target: target.into(), kind: MountKind::Tmpfs { size: None } }];
+        let error = world.run(&RunSpec { mounts, ..shell("true") }, launch).expect_error();
+        assert!(error.contains("nothing can be mounted inside /proc"), "{target}: {error}");
+    }
+}
