@@ -35,6 +35,31 @@ pub(crate) fn is_capable(stream: impl AsFd, environment: &dyn Environment) -> bo
     rustix::termios::isatty(stream) && environment.var("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// A terminal that does not show what is typed, until this is dropped.
+pub(crate) struct WithoutEcho<'a> {
+    terminal: std::os::fd::BorrowedFd<'a>,
+    before: rustix::termios::Termios,
+}
+
+/// Keeps a terminal from showing what is typed.
+pub(crate) fn without_echo(stream: &impl AsFd) -> std::io::Result<WithoutEcho<'_>> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let terminal = stream.as_fd();
+    let before = tcgetattr(terminal)?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+    Ok(WithoutEcho { terminal, before })
+}
+
+impl Drop for WithoutEcho<'_> {
+    fn drop(&mut self) {
+        use rustix::termios::{OptionalActions, tcsetattr};
+        // A terminal that is gone shows nothing anyway.
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+    }
+}
+
 /// Adds colours, or leaves them out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Paint {

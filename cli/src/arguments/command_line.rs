@@ -10,7 +10,7 @@ use super::images::{
     CompletionArguments, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments,
     PullArguments, RemoveArguments, SaveArguments, TagArguments,
 };
-use super::push::PushArguments;
+use super::push::{LoginArguments, LogoutArguments, PushArguments};
 use super::run::RunArguments;
 use crate::environment::Environment;
 
@@ -87,6 +87,10 @@ pub(crate) enum Command {
     Pull(PullArguments),
     /// Send an image to a registry
     Push(PushArguments),
+    /// Keep credentials for a registry, as `docker login` does
+    Login(LoginArguments),
+    /// Forget the credentials for a registry
+    Logout(LogoutArguments),
     /// Read an image from a docker archive or OCI layout
     Load(LoadArguments),
     /// Write an image as a docker archive or OCI layout

@@ -27,6 +27,6 @@ pub(crate) use images::{
     ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments, PullArguments,
     RemoveArguments, SaveArguments, SaveFormat, TagArguments,
 };
-pub(crate) use push::PushArguments;
+pub(crate) use push::{LoginArguments, LogoutArguments, PushArguments};
 pub(crate) use request::{Call, CallFormat, CallRequest, ProgressMode, StandardInput, build_request};
 pub(crate) use run::{RunArguments, run_request};

@@ -29,6 +29,34 @@ pub(crate) struct PushArguments {
     insecure: bool,
 }
 
+/// `mica login`.
+#[derive(Debug, Args)]
+pub(crate) struct LoginArguments {
+    /// The registry [default: Docker Hub]
+    #[arg(value_name = "REGISTRY", default_value = "docker.io", hide_default_value = true)]
+    pub(crate) registry: String,
+    /// The user
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// The password; everybody on this machine can see it there
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin", hide = true)]
+    pub(crate) password: Option<String>,
+    /// Put up with plain HTTP, or a certificate nobody vouches for
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+/// `mica logout`.
+#[derive(Debug, Args)]
+pub(crate) struct LogoutArguments {
+    /// The registry [default: Docker Hub]
+    #[arg(value_name = "REGISTRY", default_value = "docker.io", hide_default_value = true)]
+    pub(crate) registry: String,
+}
+
 impl PushArguments {
     /// Returns how it goes there.
     pub(crate) fn push(&self) -> Push {

@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod fsck;
 mod images;
+mod login;
 mod metadata;
 mod push;
 mod run;
@@ -54,6 +55,8 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Tag(arguments) => images::tag(arguments, global, environment),
         Command::Rmi(arguments) => images::remove(arguments, global, environment),
         Command::Pull(arguments) => images::pull(arguments, global, environment),
+        Command::Login(arguments) => login::login(arguments, global, environment),
+        Command::Logout(arguments) => login::logout(arguments, global, environment),
         Command::Push(arguments) => push::push(arguments, global, environment),
         Command::Load(arguments) => images::load(arguments, global, environment),
         Command::Save(arguments) => images::save(arguments, global, environment),

@@ -8,6 +8,7 @@
 //!       └ output    archives, layouts, trees, registries
 //! run              a command in an image
 //! images           finding, listing, naming, removing
+//! login            credentials for registries
 //! ```
 //!
 //! Never here: clap, terminals, environment variables, printing. It becomes a crate of its own with the second front end.
@@ -23,6 +24,7 @@ mod fetch;
 pub(crate) mod images;
 mod import;
 pub(crate) mod load;
+pub(crate) mod login;
 mod mask;
 pub(crate) mod output;
 mod patterns;

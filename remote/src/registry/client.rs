@@ -126,6 +126,18 @@ impl RegistryClient {
         self.shared.endpoints.origin(self.transport(), reference.registry()).await
     }
 
+    /// Asks a registry whether it is satisfied with the credentials there are.
+    pub async fn check_login(&self, registry: &str) -> Result<(), RegistryError> {
+        let endpoint = self.shared.endpoints.origin(self.transport(), registry).await?;
+        let url = endpoint.base.join("v2/").expect("it is a plain path");
+        let call = Call::new(Method::GET, "", format!("registry {registry}"), Scopes::new());
+        let answer = self.call(&endpoint, url, &call).await?;
+        match answer.response().status() {
+            StatusCode::OK => Ok(()),
+            _ => Err(self.refusal(&endpoint, &call, answer).await),
+        }
+    }
+
     /// Makes a request and returns its answer, whatever its status, after answering challenges.
     pub(super) async fn call(
         &self,

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use crate::transport::Secret;
 
 /// The name under which credentials for Docker Hub are kept.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
-const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
+pub(super) const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 /// The user name that says that the secret is an identity token.
 const TOKEN_USER: &str = "<token>";
 

@@ -15,6 +15,7 @@ mod authority;
 mod blob;
 mod challenge;
 mod client;
+mod docker_config;
 mod endpoint;
 mod error;
 mod keychain;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use blob::BlobStream;
 pub use client::{RegistryClient, RegistryOptions};
+pub use docker_config::{DockerConfig, helper_erase_input, helper_store_input};
 pub use error::RegistryError;
 pub use keychain::{Credentials, HelperAnswer, HelperCommand, Keychain, KeychainError};
 pub use manifest::{FetchedManifest, PlatformImage};
