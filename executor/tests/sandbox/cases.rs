@@ -1,6 +1,7 @@
 //! The cases.
 
 mod cgroups;
+mod documented;
 mod escapes;
 mod isolation;
 mod lifetime;
@@ -37,7 +38,10 @@ cases! {
     escapes: working_directory_through_a_descriptor, working_directory_through_links, symlinked_kernel_directories,
         dangling_resolv_conf, replaced_hosts_file, interpreter_is_ourselves, mount_targets_through_links,
         sources_cannot_leave, created_mount_points_leave_no_trace,
-        device_nodes_made_in_a_step_cannot_be_opened, nothing_is_mounted_over_proc;
+        device_nodes_made_in_a_step_cannot_be_opened, exchanged_mount_targets_and_sources, links_left_in_a_cache,
+        kernel_files_brought_by_the_image, nothing_is_mounted_over_proc, mounts_over_kernel_files, our_binary_cannot_be_written,
+        abstract_sockets_of_the_host, processes_of_the_host;
+    documented: every_row_is_true, every_escape_is_listed;
     mounts: upper_is_clean_of_mount_points, bind_read_only_and_not, bind_of_one_file, overlay_discards_writes,
         overlay_refuses_writes, tmpfs_with_size, secret_with_owner, script_in_memory, socket_is_shown,
         nested_in_any_order, target_of_wrong_kind, missing_source_is_named, many_layers, whiteouts_and_opaque;

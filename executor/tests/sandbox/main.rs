@@ -17,6 +17,9 @@ use support::World;
 fn main() -> ExitCode {
     mica_executor::init_stage_if_asked();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|word| word == support::OVERWRITE) {
+        return support::overwrite_ourselves();
+    }
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
     let filters: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mica_executor::{
@@ -16,6 +16,21 @@ const USER: &str = "mica-test";
 
 /// The argument with which this program only runs one step that never ends.
 pub(crate) const ENDLESS: &str = "--endless";
+
+/// The argument with which this program, in a step, keeps a handle on itself and has a shell write through it.
+pub(crate) const OVERWRITE: &str = "--overwrite";
+
+/// Opens this program as a place, becomes a shell, and writes to what was opened: what CVE-2019-5736 did.
+pub(crate) fn overwrite_ourselves() -> ExitCode {
+    let flags = rustix::fs::OFlags::PATH;
+    let handle = rustix::fs::open("/proc/self/exe", flags, rustix::fs::Mode::empty()).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&handle);
+    // Truncating asks the mount before it asks whether the file is being run, which ours still is.
+    let script = format!("echo opened; echo overwritten > /proc/self/fd/{number} && echo wrote");
+    let error = Command::new("/bin/sh").args(["-c", &script]).exec();
+    eprintln!("cannot become a shell: {error}");
+    ExitCode::FAILURE
+}
 
 /// What all cases share.
 pub(crate) struct World {
@@ -184,6 +199,8 @@ pub(crate) fn again_as_ordinary_user(arguments: &[String]) -> u32 {
     let program = directory.path().join("sandbox");
     std::fs::copy("/proc/self/exe", &program).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    // Its owner could write it: what keeps a step from that is then not the owner.
+    std::os::unix::fs::chown(&program, Some(uid), Some(gid)).unwrap();
     let run = |extra: &[&str]| {
         let mut command = Command::new(&program);
         command.args(arguments).args(extra).uid(uid).gid(gid).current_dir("/").env("TMPDIR", "/tmp");

@@ -150,3 +150,144 @@ pub(crate) fn nothing_is_mounted_over_proc(world: &World) {
         assert!(error.contains("nothing can be mounted inside /proc"), "{target}: {error}");
     }
 }
+
+/// While steps are started, what they mount and where is exchanged for links to outside, over and over.
+pub(crate) fn exchanged_mount_targets_and_sources(world: &World) {
+    let secret = world.fresh("secret");
+    std::fs::write(secret.join("f"), "host").unwrap();
+    let source = world.fresh("source");
+    let (here, away) = (source.join("sub"), source.join("link"));
+    std::fs::create_dir(&here).unwrap();
+    std::fs::write(here.join("f"), "fine").unwrap();
+    symlink(&secret, &away).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                rustix::fs::renameat_with(
+                    rustix::fs::CWD,
+                    &here,
+                    rustix::fs::CWD,
+                    &away,
+                    rustix::fs::RenameFlags::EXCHANGE,
+                )
+                .unwrap();
+            }
+        });
+        for _ in 0..40 {
+            let mut launch = world.launch();
+            launch.sources.insert("s".into(), Source::Path(source.clone()));
+            launch.sources.insert("own".into(), Source::Path(world.fresh("own")));
+            let bind = |target: &str, source: &str, subpath: &str| MountSpec {
+                target: target.into(),
+                kind: MountKind::Bind { source: source.into(), subpath: subpath.into(), readonly: false },
+            };
+            // One source that is exchanged, and one target that is exchanged below another mount.
+            let mounts = vec![bind("/a", "s", "sub"), bind("/cache", "s", ""), bind("/cache/sub", "own", "")];
+            let ran =
+                world.run(&RunSpec { mounts, ..shell("cat /a/f; echo written > /cache/sub/w") }, launch);
+            assert!(!ran.stdout.contains("host"), "{}", ran.stdout);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(tree(&secret), ["f"]);
+    assert_eq!(std::fs::read_to_string(secret.join("f")).unwrap(), "host");
+}
+
+pub(crate) fn links_left_in_a_cache(world: &World) {
+    let (cache, secret) = (world.fresh("cache"), world.fresh("secret"));
+    std::fs::write(secret.join("f"), "host").unwrap();
+    let with_cache = |target: &str, subpath: &str, script: &str| {
+        let mut launch = world.launch();
+        launch.sources.insert("c".into(), Source::Path(cache.clone()));
+        let kind = MountKind::Bind { source: "c".into(), subpath: subpath.into(), readonly: false };
+        world.run(
+            &RunSpec { mounts: vec![MountSpec { target: target.into(), kind }], ..shell(script) },
+            launch,
+        )
+    };
+    let poison = format!("ln -s {} /c/absolute; ln -s ../../../.. /c/up; ln -s / /c/root", secret.display());
+    with_cache("/c", "", &poison).expect_success();
+    for subpath in ["absolute", "up", "root", "up/tmp", "absolute/f"] {
+        let ran = with_cache("/m", subpath, "cat /m/f /m; touch /m/made /m/f");
+        assert!(!ran.stdout.contains("host"), "{subpath}: {}", ran.stdout);
+    }
+    assert_eq!(tree(&secret), ["f"]);
+}
+
+/// An image may bring files where masks and devices go; none of them is what a mask is made of or put upon.
+pub(crate) fn kernel_files_brought_by_the_image(world: &World) {
+    let layer = world.fresh("layer");
+    for name in ["dev/pts", "proc/sys/kernel", "sys/firmware", "proc/self/attr"] {
+        std::fs::create_dir_all(layer.join(name)).unwrap();
+    }
+    for (name, target) in [
+        ("dev/null", "/proc/sys/kernel/core_pattern"),
+        ("dev/console", "/proc/sysrq-trigger"),
+        ("dev/tty", "/proc/kcore"),
+    ] {
+        symlink(target, layer.join(name)).unwrap();
+    }
+    std::fs::write(layer.join("proc/self/attr/exec"), "mine").unwrap();
+    let script = "stat -c %F /dev/null; head -c 9 /proc/keys; echo x > /dev/null; \
+        echo '|/evil' 2>/dev/null > /proc/sys/kernel/core_pattern || echo refused; stat -f -c %T /proc";
+    let ran = world.sh_over(layer, script);
+    assert_eq!(ran.expect_success(), "character special file\nrefused\nproc\n");
+}
+
+pub(crate) fn mounts_over_kernel_files(world: &World) {
+    for target in
+        ["/proc", "/proc/sys", "/proc/keys", "/sys", "/sys/firmware", "/dev", "/dev/null", "/proc/self/fd"]
+    {
+        let mounts = vec![MountSpec { target: target.into(), kind: MountKind::Tmpfs { size: None } }];
+        let script = "head -c 9 /proc/kcore; cat /proc/keys; \
+            echo x 2>/dev/null > /proc/sysrq-trigger && [ ! -f /proc/sysrq-trigger ] && echo wrote; \
+            echo x 2>/dev/null > /sys/kernel/uevent_helper && [ -d /sys/kernel/mm ] && echo wrote; true";
+        let ran = world.run(&RunSpec { mounts, ..shell(script) }, world.launch());
+        // Refused, or covered: never more than without it.
+        assert_eq!(ran.stdout, "", "{target}");
+    }
+}
+
+pub(crate) fn our_binary_cannot_be_written(world: &World) {
+    let layer = world.fresh("layer");
+    // The interpreter is this test program, which needs its libraries.
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new("ldd").arg(&program).output().unwrap();
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    for path in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+        let copy = layer.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(path, copy).unwrap();
+    }
+    let evil = format!("#!/proc/self/exe {}\n", crate::support::OVERWRITE);
+    std::fs::write(layer.join("evil"), evil).unwrap();
+    std::fs::set_permissions(layer.join("evil"), PermissionsExt::from_mode(0o755)).unwrap();
+    let before = std::fs::read(&program).unwrap();
+    let mut launch = world.launch();
+    launch.lowers.insert(0, layer);
+    let ran = world.run(&RunSpec::new(["/evil"]), launch);
+    assert_eq!(ran.stdout, "opened\n", "{}", ran.stderr);
+    assert!(ran.stderr.contains("Read-only file system"), "{}", ran.stderr);
+    assert!(std::fs::read(&program).unwrap() == before, "the program was changed");
+}
+
+pub(crate) fn abstract_sockets_of_the_host(world: &World) {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("mica-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+    let script = format!("grep -c @{name} /proc/net/unix; true");
+    assert_eq!(world.sh(&script), "0\n");
+    let spec = RunSpec { network: mica_executor::NetworkMode::Host, ..shell(&script) };
+    assert_eq!(world.run(&spec, world.launch()).expect_success(), "1\n");
+}
+
+pub(crate) fn processes_of_the_host(world: &World) {
+    let mut bystander = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let script = format!("kill -9 {} 2>/dev/null && echo signalled; kill -9 -1; true", bystander.id());
+    assert_eq!(world.sh(&script), "");
+    assert!(bystander.try_wait().unwrap().is_none(), "it was killed");
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}
