@@ -12,7 +12,7 @@ use std::time::Duration;
 use mica_image::{ContentDigest, LayerId};
 
 use crate::files::{At, FileError, is_absent, list, list_sharded, remove_file, remove_tree};
-use crate::images::{ImageRecord, ImageStore};
+use crate::images::{ImageRecord, ImageStore, Version};
 use crate::layer::{FsTime, LayerMeta, LayerStore, read_meta};
 use crate::lease::{Pin, living_pins};
 use crate::locks::{Hold, LockError, LockFile};
@@ -24,6 +24,8 @@ use crate::store::Store;
 pub struct KeepPolicy {
     /// Which images.
     pub images: KeepImages,
+    /// How many versions of each tag, the newest first; `None` is all.
+    pub versions: Option<usize>,
     /// How long a record (and what only it needs) may go unused; `None` is for ever.
     pub records_for: Option<Duration>,
     /// How many bytes of layers and blobs may stay for the sake of records: those used least recently go first.
@@ -43,15 +45,22 @@ pub enum KeepImages {
 
 impl KeepPolicy {
     /// Keeps all images and records: only what nothing refers to goes (after `rmi`).
-    pub const UNREACHABLE: Self = Self { images: KeepImages::All, records_for: None, max_bytes: None };
+    pub const UNREACHABLE: Self =
+        Self { images: KeepImages::All, versions: None, records_for: None, max_bytes: None };
     /// Keeps what tags name and nothing else.
-    pub const TAGGED: Self =
-        Self { images: KeepImages::Tagged, records_for: Some(Duration::ZERO), max_bytes: None };
+    pub const TAGGED: Self = Self {
+        images: KeepImages::Tagged,
+        versions: None,
+        records_for: Some(Duration::ZERO),
+        max_bytes: None,
+    };
 }
 
 /// What a collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Versions of tags.
+    pub versions: usize,
     /// Images.
     pub images: usize,
     /// Records.
@@ -64,31 +73,51 @@ pub struct Report {
     pub bytes: u64,
 }
 
+/// What a collection would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forecast {
+    /// What it would remove.
+    pub report: Report,
+    /// Bytes of layers and blobs that the images it keeps need, and what is in use.
+    pub needed_bytes: u64,
+}
+
 impl Store {
     /// Removes what `policy` does not keep and nothing uses; waits while another process collects.
     pub fn collect(&self, policy: &KeepPolicy, cancelled: &dyn Fn() -> bool) -> Result<Report, LockError> {
         let lock = self.shared.root.join("locks/collect");
         let _lock = LockFile::acquire(&lock, Hold::Exclusive, cancelled)?;
+        Ok(self.collect_as(policy, Intent::Remove)?.report)
+    }
+
+    /// Tells what [`Store::collect`] would do now, and removes nothing.
+    pub fn would_collect(&self, policy: &KeepPolicy) -> Result<Forecast, FileError> {
+        self.collect_as(policy, Intent::Count)
+    }
+
+    fn collect_as(&self, policy: &KeepPolicy, intent: Intent) -> Result<Forecast, FileError> {
         let (pins, start) = self
             .shared
             .gate
             .exclusive(|| Ok::<_, FileError>((living_pins(&self.shared.root)?, self.shared.fs_time()?)))?;
-        let mut collection = Collection {
-            store: self,
-            policy,
-            start,
-            pins,
-            needed: Needed::default(),
-            report: Report::default(),
-        };
-        collection.run()?;
-        Ok(collection.report)
+        let (needed, report) = (Needed::default(), Report::default());
+        let mut collection = Collection { store: self, policy, intent, start, pins, needed, report };
+        let needed_bytes = collection.run()?;
+        Ok(Forecast { report: collection.report, needed_bytes })
     }
+}
+
+/// Whether victims are removed or only counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intent {
+    Remove,
+    Count,
 }
 
 struct Collection<'a> {
     store: &'a Store,
     policy: &'a KeepPolicy,
+    intent: Intent,
     /// When the collection began; what was used later is in use.
     start: FsTime,
     /// What was pinned then.
@@ -113,15 +142,18 @@ struct Candidate {
 }
 
 impl Collection<'_> {
-    fn run(&mut self) -> Result<(), FileError> {
+    /// Returns how many bytes images and what is in use need.
+    fn run(&mut self) -> Result<u64, FileError> {
         let metas = self.metas()?;
         self.keep_pinned(&metas)?;
         self.collect_images(&metas)?;
+        let needed_bytes = self.needed.bytes;
         self.collect_records(&metas)?;
         self.collect_layers()?;
         self.collect_blobs()?;
         self.collect_details()?;
-        self.collect_caches()
+        self.collect_caches()?;
+        Ok(needed_bytes)
     }
 
     fn metas(&self) -> Result<BTreeMap<LayerId, LayerMeta>, FileError> {
@@ -147,7 +179,7 @@ impl Collection<'_> {
     fn collect_images(&mut self, metas: &BTreeMap<LayerId, LayerMeta>) -> Result<(), FileError> {
         let images = self.images();
         let mut named: BTreeSet<ContentDigest> = BTreeSet::new();
-        for version in images.all_versions()? {
+        for version in self.collect_versions()? {
             named.insert(version.image);
             named.extend(version.info.platforms.values());
         }
@@ -173,6 +205,26 @@ impl Collection<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Removes the versions of each tag that are too many, and returns the others.
+    fn collect_versions(&mut self) -> Result<Vec<Version>, FileError> {
+        let mut by_tag: BTreeMap<String, Vec<Version>> = BTreeMap::new();
+        for version in self.images().all_versions()? {
+            by_tag.entry(version.reference.clone()).or_default().push(version);
+        }
+        let mut kept = Vec::new();
+        for mut versions in by_tag.into_values() {
+            let surplus = versions.len().saturating_sub(self.policy.versions.unwrap_or(usize::MAX));
+            for old in versions.drain(..surplus) {
+                if self.intent == Intent::Remove {
+                    self.images().remove_version(&old.reference, old.number)?;
+                }
+                self.report.versions += 1;
+            }
+            kept.extend(versions);
+        }
+        Ok(kept)
     }
 
     fn keep_image(
@@ -244,7 +296,7 @@ impl Collection<'_> {
     /// Removes the directories of keys without records, and lists of keys that nobody noted for long.
     fn collect_empty_keys(&mut self) -> Result<(), FileError> {
         for (_, directory) in list_sharded(&self.root("records"))? {
-            if numbered(&directory)?.is_empty() {
+            if self.intent == Intent::Remove && numbered(&directory)?.is_empty() {
                 remove_empty_key(&directory)?;
             }
         }
@@ -301,7 +353,9 @@ impl Collection<'_> {
         for kind in ["locks/steps", "locks/unpack"] {
             for (_, path) in list(&self.root(kind))? {
                 // Left by holders that were killed.
-                if let Some(lock) = LockFile::try_acquire(&path, Hold::Exclusive)? {
+                if self.intent == Intent::Remove
+                    && let Some(lock) = LockFile::try_acquire(&path, Hold::Exclusive)?
+                {
                     lock.remove(&path);
                 }
             }
@@ -316,6 +370,9 @@ impl Collection<'_> {
 
     /// Removes something others may look up; false if somebody came to use it.
     fn remove_victim(&mut self, path: &Path, marker: &Path, pin: Pin) -> Result<bool, FileError> {
+        if self.intent == Intent::Count {
+            return self.count_victim(path, marker);
+        }
         let shared = &self.store.shared;
         let away = shared.lease()?.fresh_path();
         let start = self.start;
@@ -336,8 +393,18 @@ impl Collection<'_> {
         Ok(is_gone)
     }
 
+    /// Counts something that would be removed.
+    fn count_victim(&mut self, path: &Path, marker: &Path) -> Result<bool, FileError> {
+        let is_used = last_use(marker)?.is_none_or(|used| used >= self.start);
+        self.report.bytes += if is_used { 0 } else { crate::files::disk_usage(path) };
+        Ok(!is_used)
+    }
+
     /// Removes a small file nobody pins, unless it was used since the collection began.
     fn remove_unused_file(&mut self, path: &Path) -> Result<bool, FileError> {
+        if self.intent == Intent::Count {
+            return self.count_victim(path, path);
+        }
         let start = self.start;
         let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         let is_gone = self.store.shared.gate.exclusive(|| {

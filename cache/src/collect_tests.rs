@@ -18,7 +18,10 @@ fn image(store: &Store, layers: &[LayerId], config: &[u8]) -> ContentDigest {
     let id = store.blobs().put(config).unwrap();
     let tree: Tree = layers.iter().map(|id| TreeLayer { id: *id, diff_id: None }).collect();
     let platform = "linux/amd64".to_owned();
-    store.images().put(&ImageRecord { id, tree, platform, created: 0, manifest: None }).unwrap();
+    store
+        .images()
+        .put(&ImageRecord { id, tree, platform, created: 0, manifest: None, lines: vec![] })
+        .unwrap();
     id
 }
 
@@ -172,4 +175,32 @@ fn images_go_by_what_names_them() {
     reopen(&home).images().untag("app:latest").unwrap();
     reopen(&home).images().remove(&tagged_id).unwrap();
     assert_eq!(collect(&home, &KeepPolicy::UNREACHABLE).layers, 1);
+}
+
+#[test]
+fn old_versions_go_and_what_newer_ones_need_stays() {
+    let (home, store) = store();
+    let base = layer(&store, "base");
+    let layers: Vec<_> = (0..5).map(|number| layer(&store, &format!("own{number}"))).collect();
+    for (number, own) in layers.iter().enumerate() {
+        let id = image(&store, &[base, *own], number.to_string().as_bytes());
+        store.images().tag("app:latest", id, VersionInfo::default()).unwrap();
+    }
+    drop(store);
+    let policy = KeepPolicy { versions: Some(2), ..KeepPolicy::TAGGED };
+    let store = reopen(&home);
+    wait_for_the_clock(&store);
+    let forecast = store.would_collect(&policy).unwrap();
+    assert_eq!(store.images().versions("app:latest").unwrap().len(), 5);
+    drop(store);
+    let report = collect(&home, &policy);
+    assert_eq!(forecast.report, report);
+    assert!(forecast.needed_bytes > 0);
+    assert_eq!((report.versions, report.images, report.layers), (3, 3, 3));
+    let left: Vec<bool> = layers.iter().map(|id| has(&home, id)).collect();
+    assert_eq!(left, [false, false, false, true, true]);
+    assert!(has(&home, &base));
+    let numbers: Vec<_> =
+        reopen(&home).images().versions("app:latest").unwrap().iter().map(|version| version.number).collect();
+    assert_eq!(numbers, [4, 5]);
 }

@@ -33,6 +33,9 @@ pub struct ImageRecord {
     /// The manifest it was pulled with, a blob of the store: pushing it again keeps its digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<ContentDigest>,
+    /// The line of the Dockerfile each history entry stands on, 0 where that is another file's; empty for images from elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<u32>,
 }
 
 /// What is known about a version of a tag.
@@ -98,17 +101,21 @@ impl Store {
 }
 
 impl ImageStore {
-    /// Stores an image; one that is there already stays as it is, but learns the manifest it can be pushed with.
+    /// Stores an image; one that is there already stays as it is, but learns the manifest it can be pushed with and the lines
+    /// it is written on now.
     pub fn put(&self, image: &ImageRecord) -> Result<(), FileError> {
         let path = self.image_path(&image.id);
-        match self.get(&image.id)? {
-            Some(known)
-                if known.tree == image.tree && (known.manifest.is_some() || image.manifest.is_none()) =>
-            {
-                crate::files::touch(&path).map_err(|source| FileError::new("mark as used", path, source))
-            }
-            _ => self.shared.write(&path, &seal(image)),
+        let known = self.get(&image.id)?.filter(|known| known.tree == image.tree);
+        let Some(known) = known else { return self.shared.write(&path, &seal(image)) };
+        let merged = ImageRecord {
+            manifest: known.manifest.or(image.manifest),
+            lines: if image.lines.is_empty() { known.lines.clone() } else { image.lines.clone() },
+            ..known.clone()
+        };
+        if merged != known {
+            return self.shared.write(&path, &seal(&merged));
         }
+        crate::files::touch(&path).map_err(|source| FileError::new("mark as used", path, source))
     }
 
     /// Returns an image; `None` when it is not there.
@@ -303,7 +310,14 @@ mod tests {
 
     fn image(number: u8) -> ImageRecord {
         let id = ContentDigest::from_bytes([number; 32]);
-        ImageRecord { id, tree: Tree::new(), platform: "linux/amd64".into(), created: 5, manifest: None }
+        ImageRecord {
+            id,
+            tree: Tree::new(),
+            platform: "linux/amd64".into(),
+            created: 5,
+            manifest: None,
+            lines: vec![],
+        }
     }
 
     #[test]

@@ -28,12 +28,13 @@ pub mod images;
 pub mod layer;
 pub mod mounts;
 pub mod record;
+pub mod usage;
 
 #[cfg(test)]
 mod collect_tests;
 
 pub use blob::{BlobError, BlobStore, Ingest};
-pub use collect::{KeepImages, KeepPolicy, Report};
+pub use collect::{Forecast, KeepImages, KeepPolicy, Report};
 pub use context::{ContextTree, Decision, ScanError, ScanOptions};
 pub use details::{DetailId, DetailStore};
 pub use downloads::{Download, DownloadStore};
@@ -46,3 +47,4 @@ pub use locks::{LockError, StepLock};
 pub use mounts::{CacheMount, MountLease, MountStore, Sharing};
 pub use record::{CacheRecord, KeyPart, PlaceId, RecordKey, RecordStore, Replace, StoredRecord, TreeHash};
 pub use store::{OpenError, Ownership, Store};
+pub use usage::Usage;

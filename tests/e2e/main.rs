@@ -9,7 +9,9 @@
 mod build;
 mod checks;
 mod command_line;
+mod diff;
 mod images;
 mod run_steps;
 mod support;
 mod tidy;
+mod versions;

@@ -6,6 +6,9 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::build::BuildArguments;
 use super::fsck::FsckArguments;
+use super::history::{
+    DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments, UsageArguments,
+};
 use super::images::{
     CompletionArguments, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments,
     PullArguments, RemoveArguments, SaveArguments, TagArguments,
@@ -97,6 +100,19 @@ pub(crate) enum Command {
     Save(SaveArguments),
     /// Make an image of one layer from a tar of a root file system
     Import(ImportArguments),
+    /// Show the versions of a name: when, from what, and what changed
+    Log(LogArguments),
+    /// Make an earlier version of a name the newest again
+    Rollback(RollbackArguments),
+    /// Show how an image was made: each instruction with its line, size and age
+    History(HistoryArguments),
+    /// Show what is different between two images: files, configuration, sizes
+    #[command(after_help = "Exit codes: 0 nothing is different, 1 something is, 2 that could not be told.")]
+    Diff(DiffArguments),
+    /// Remove old versions, and what is cached and not used any more
+    Prune(PruneArguments),
+    /// Tell how much room the store takes, and for what
+    Du(UsageArguments),
     /// Tell what this kernel and user allow, and how to mend what is missing
     Doctor,
     /// Verify every digest in the store, and say what is wrong

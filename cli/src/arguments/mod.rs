@@ -9,6 +9,7 @@ mod command_line;
 mod csv;
 mod error;
 mod fsck;
+mod history;
 mod images;
 mod output;
 mod packing;
@@ -23,6 +24,9 @@ pub(crate) use build::BuildArguments;
 pub(crate) use command_line::{Command, CommandLine, ContextCommand, DebugCommand, GlobalOptions};
 pub(crate) use error::ArgumentError;
 pub(crate) use fsck::FsckArguments;
+pub(crate) use history::{
+    DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments, UsageArguments,
+};
 pub(crate) use images::{
     ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments, PullArguments,
     RemoveArguments, SaveArguments, SaveFormat, TagArguments,
@@ -30,3 +34,4 @@ pub(crate) use images::{
 pub(crate) use push::{LoginArguments, LogoutArguments, PushArguments};
 pub(crate) use request::{Call, CallFormat, CallRequest, ProgressMode, StandardInput, build_request};
 pub(crate) use run::{RunArguments, run_request};
+pub(crate) use values::size as size_in_bytes;

@@ -55,7 +55,7 @@ pub(super) fn text_variable(
 }
 
 /// Parses a size such as `64m`, `1.5GiB` or `4096`.
-pub(super) fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

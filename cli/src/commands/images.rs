@@ -9,6 +9,7 @@ use mica_solver::EventSender;
 
 use super::build::explain;
 use super::exit::Failure;
+use super::words::{age, head, size, table};
 use super::{print, print_json, setup};
 use crate::arguments::{
     GlobalOptions, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, PullArguments,
@@ -18,7 +19,7 @@ use crate::engine::bases::BaseError;
 use crate::engine::images::{self, FindError, Listed, Removed};
 use crate::engine::output;
 use crate::engine::request::{Output, OutputKind};
-use crate::environment::{Environment, now};
+use crate::environment::Environment;
 use crate::progress::{Progress, View, renderer};
 use crate::terminal::{self, Paint};
 
@@ -38,65 +39,20 @@ pub(super) fn list(
         ids.dedup();
         return print(ids.iter().map(|id| format!("{id}\n")).collect::<String>().as_bytes());
     }
-    print(table(&lines).as_bytes())
+    let mut rows = vec![head(&["NAME", "VERSION", "ID", "CREATED", "SIZE", "PLATFORM"])];
+    rows.extend(lines.iter().map(row));
+    print(table(&rows).as_bytes())
 }
 
-fn table(lines: &[Listed]) -> String {
-    let mut rows = vec![[
-        "NAME".to_owned(),
-        "VERSION".into(),
-        "ID".into(),
-        "CREATED".into(),
-        "SIZE".into(),
-        "PLATFORM".into(),
-    ]];
-    let now = now().unix().map_or(0, |(seconds, _)| seconds);
-    for line in lines {
-        rows.push([
-            line.name.clone().unwrap_or_else(|| "-".to_owned()),
-            line.version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
-            line.id.hex()[..12].to_owned(),
-            age(now - line.created),
-            size(line.size),
-            line.platform.clone(),
-        ]);
-    }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    let line = |row: &[String; 6]| {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        format!("{}\n", cells.join("   ").trim_end())
-    };
-    rows.iter().map(line).collect()
-}
-
-fn age(seconds: i64) -> String {
-    let units = [
-        (365 * 86400, "year"),
-        (30 * 86400, "month"),
-        (86400, "day"),
-        (3600, "hour"),
-        (60, "minute"),
-        (1, "second"),
-    ];
-    for (length, name) in units {
-        let count = seconds / length;
-        if count > 0 {
-            return format!("{count} {name}{} ago", if count == 1 { "" } else { "s" });
-        }
-    }
-    "now".to_owned()
-}
-
-fn size(bytes: u64) -> String {
-    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    for (length, name) in units {
-        if bytes >= length {
-            return format!("{:.1} {name}", bytes as f64 / length as f64);
-        }
-    }
-    format!("{bytes} B")
+fn row(line: &Listed) -> Vec<String> {
+    vec![
+        line.name.clone().unwrap_or_else(|| "-".to_owned()),
+        line.version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
+        line.id.hex()[..12].to_owned(),
+        age(line.created),
+        size(line.size),
+        line.platform.clone(),
+    ]
 }
 
 /// `mica inspect`.
@@ -276,18 +232,4 @@ pub(super) fn find_failure(error: FindError) -> Failure {
 fn base_failure(error: BaseError) -> Failure {
     let failure = Failure::of(&error).with_hint(error.hint());
     if error.is_unavailable() { failure.unavailable() } else { failure }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_ages_are_said_in_words() {
-        assert_eq!([size(0), size(1500), size(2_500_000_000)], ["0 B", "1.5 kB", "2.5 GB"]);
-        assert_eq!(
-            [age(0), age(1), age(7200), age(86400 * 400)],
-            ["now", "1 second ago", "2 hours ago", "1 year ago"]
-        );
-    }
 }

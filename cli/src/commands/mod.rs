@@ -6,15 +6,19 @@ mod build;
 mod check;
 mod context;
 mod debug;
+mod diff;
 mod doctor;
 mod exit;
 mod fsck;
 mod images;
 mod login;
 mod metadata;
+mod prune;
 mod push;
 mod run;
 mod setup;
+mod versions;
+mod words;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -61,6 +65,12 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Load(arguments) => images::load(arguments, global, environment),
         Command::Save(arguments) => images::save(arguments, global, environment),
         Command::Import(arguments) => images::import(arguments, global, environment),
+        Command::Log(arguments) => versions::log(arguments, global, environment),
+        Command::Rollback(arguments) => versions::rollback(arguments, global, environment),
+        Command::History(arguments) => versions::history(arguments, global, environment),
+        Command::Diff(arguments) => diff::run(arguments, global, environment),
+        Command::Prune(arguments) => prune::prune(arguments, global, environment),
+        Command::Du(arguments) => prune::usage(arguments, global, environment),
         Command::Doctor => doctor::run(),
         Command::Fsck(arguments) => fsck::run(arguments, global, environment),
         Command::Context(ContextCommand::Ls { path, file }) => context::list(path, file.as_deref()),

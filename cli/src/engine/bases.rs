@@ -158,6 +158,11 @@ impl Bases {
         self.0.insert(source, base);
     }
 
+    /// Returns the names of all, with what they are.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (&str, ContentDigest)> {
+        self.0.values().map(|base| (base.name.as_str(), base.id))
+    }
+
     /// Returns a base's tree, with its layers brought into the store.
     pub(crate) async fn tree(
         &self,
@@ -322,11 +327,26 @@ impl Engine {
         events: &EventSender,
     ) -> Result<ContentDigest, BaseError> {
         let base = self.resolve_reference(reference, platform, Network::Always, events).await?;
-        base.fetch(&self.host, &Progress { events: events.clone(), step: None }).await?;
+        base.import(&self.host, events).await?;
         if reference.digest().is_none() {
             images::tag(&self.host.store, base.id, reference)?;
         }
         Ok(base.id)
+    }
+}
+
+impl Engine {
+    /// Brings an image into the store, from its registry if need be, and gives it no name.
+    pub(super) async fn fetch_unnamed(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        events: &EventSender,
+    ) -> Result<ContentDigest, BaseError> {
+        self.resolve_reference(reference, platform, Network::WhenMissing, events)
+            .await?
+            .import(&self.host, events)
+            .await
     }
 }
 
@@ -473,7 +493,9 @@ impl Base {
         let created =
             self.config.created.as_ref().and_then(Timestamp::unix).map_or(0, |(seconds, _)| seconds);
         let platform = self.platform.to_string();
-        images.put(&ImageRecord { id: self.id, tree: tree.clone(), platform, created, manifest })?;
+        let record =
+            ImageRecord { id: self.id, tree: tree.clone(), platform, created, manifest, lines: vec![] };
+        images.put(&record)?;
         if let Origin::Registry { reference, platform, top, .. } = &self.origin {
             let when = now().unix().map_or(0, |(seconds, _)| seconds);
             let resolved =

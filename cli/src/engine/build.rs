@@ -9,7 +9,7 @@ use mica_image::tar::TarOptions;
 use mica_image::tree::Tree;
 use mica_image::{ContentDigest, ImageConfig, Platform, Reference, Timestamp};
 use mica_parser::diagnostic::{Diagnostic, Severity};
-use mica_solver::graph::{ImageSource, Target};
+use mica_solver::graph::{HistoryItem, ImageSource, Target};
 use mica_solver::plan::{
     self, IgnoredPaths, NamedContext, Plan, PlanRequest, Planned, ResolvedImage, plan, unresolved_image,
 };
@@ -22,6 +22,7 @@ use super::assemble::{AssembledLayer, image_config};
 use super::bases::{BaseError, Bases};
 use super::blocking::blocking;
 use super::build_log::BuildLog;
+use super::commit::commit_of;
 use super::context::{BuildContext, ContextError, DockerfileText, read_dockerfile};
 use super::output::{Exported, OutputError, StoredImage};
 use super::request::{BuildRequest, ContextInput, NoCache, OutputKind};
@@ -154,6 +155,7 @@ impl Engine {
     ) -> Result<BuildReport, BuildError> {
         let request = Arc::new(request);
         let planned = self.plan(&request, events, false).await?;
+        let inputs = inputs(&request, &planned);
         let dockerfile = planned.dockerfile;
         let Some(plan) = planned.plan.filter(|_| !has_errors(&planned.diagnostics)) else {
             return Err(BuildError::Diagnostics { diagnostics: planned.diagnostics, dockerfile });
@@ -185,7 +187,7 @@ impl Engine {
         for target in &targets {
             stored.push(self.assemble(target, &solved, epoch).await?);
         }
-        self.tag(&local_names(&request), &stored, &dockerfile)?;
+        self.tag(&local_names(&request), &stored, &dockerfile, &inputs)?;
         let exported = self.write_outputs(&request, &stored, events).await?;
         self.sync(events).await?;
         Ok(BuildReport {
@@ -305,7 +307,8 @@ impl Engine {
                 assembled.push(AssembledLayer { diff_id, created });
             }
             let config = image_config(&target, &assembled, epoch);
-            store_image(&store, config, tree, &target.platform)
+            let lines = lines(&config, &target.history);
+            store_image(&store, config, tree, &target.platform, lines)
         })
         .await
     }
@@ -315,6 +318,7 @@ impl Engine {
         tags: &[Reference],
         stored: &[StoredImage],
         dockerfile: &DockerfileText,
+        inputs: &BTreeMap<String, String>,
     ) -> Result<(), BuildError> {
         let Some(first) = stored.first() else { return Ok(()) };
         let images = self.host.store.images();
@@ -326,6 +330,7 @@ impl Engine {
             let mut info = VersionInfo {
                 when: now().unix().map_or(0, |(seconds, _)| seconds),
                 dockerfile: Some(ContentDigest::of(&dockerfile.text)),
+                inputs: inputs.clone(),
                 ..VersionInfo::default()
             };
             if stored.len() > 1 {
@@ -368,17 +373,48 @@ pub(super) fn store_image(
     config: ImageConfig,
     tree: Tree,
     platform: &Platform,
+    lines: Vec<u32>,
 ) -> Result<StoredImage, BuildError> {
     let id = store.blobs().put(&config.to_bytes())?;
     let created = config.created.as_ref().and_then(Timestamp::unix).map_or(0, |(seconds, _)| seconds);
-    let record =
-        ImageRecord { id, tree: tree.clone(), platform: platform.to_string(), created, manifest: None };
+    let record = ImageRecord {
+        id,
+        tree: tree.clone(),
+        platform: platform.to_string(),
+        created,
+        manifest: None,
+        lines,
+    };
     store.images().put(&record)?;
     Ok(StoredImage { id, config, tree, platform: platform.clone(), manifest: None })
 }
 
 fn has_errors(diagnostics: &[Diagnostic]) -> bool {
     diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
+/// What a version remembers of how it was made.
+fn inputs(request: &BuildRequest, planned: &PlannedBuild) -> BTreeMap<String, String> {
+    let mut inputs = BTreeMap::new();
+    for (name, value) in &request.build_args {
+        inputs.insert(format!("arg {name}"), value.clone());
+    }
+    for (name, id) in planned.bases.ids() {
+        inputs.insert(format!("base {name}"), id.to_string());
+    }
+    if let ContextInput::Directory(directory) = &request.context
+        && let Some(commit) = commit_of(directory)
+    {
+        inputs.insert("commit".to_owned(), commit);
+    }
+    inputs
+}
+
+/// The lines of all history entries: 0 for the base's, which come first.
+fn lines(config: &ImageConfig, new: &[HistoryItem]) -> Vec<u32> {
+    let mut lines = vec![0; config.history.len().saturating_sub(new.len())];
+    lines.extend(new.iter().map(|item| item.line));
+    lines
 }
 
 /// Tells builds of one Dockerfile in one context from others.

@@ -53,7 +53,7 @@ impl FindError {
             }
             Self::Ambiguous(_) => Some("give more digits".to_owned()),
             Self::Reference(error) => error.hint(),
-            Self::NoVersion { name, .. } => Some(format!("`mica images {name}` shows what there is")),
+            Self::NoVersion { name, .. } => Some(format!("`mica log {name}` shows what there is")),
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Blob(_) | Self::Config { .. } => None,
         }
@@ -89,10 +89,7 @@ fn find_id(store: &Store, text: &str) -> Result<Option<ContentDigest>, FindError
     if let Ok(id) = text.parse::<ContentDigest>() {
         return Ok(Some(id));
     }
-    if let Some((name, version)) = text.rsplit_once('@')
-        && let Ok(version) = version.parse::<u64>()
-    {
-        let name = Reference::parse(name)?.with_default_tag().to_string();
+    if let Some((name, version)) = versioned(text)? {
         let found = images.version(&name, version)?;
         return found.map(|found| Some(found.image)).ok_or(FindError::NoVersion { name, version });
     }
@@ -106,6 +103,13 @@ fn find_id(store: &Store, text: &str) -> Result<Option<ContentDigest>, FindError
         Err(_) if by_id.is_some() => Ok(by_id),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Splits `name@version`.
+fn versioned(text: &str) -> Result<Option<(String, u64)>, FindError> {
+    let Some((name, version)) = text.rsplit_once('@') else { return Ok(None) };
+    let Ok(version) = version.parse::<u64>() else { return Ok(None) };
+    Ok(Some((Reference::parse(name)?.with_default_tag().to_string(), version)))
 }
 
 fn by_id_prefix(store: &Store, text: &str) -> Result<Option<ContentDigest>, FindError> {
@@ -209,6 +213,10 @@ pub(crate) enum Removed {
 pub(crate) fn remove(store: &Store, text: &str) -> Result<Vec<Removed>, FindError> {
     let images = store.images();
     let id = find_id(store, text)?.ok_or_else(|| FindError::Unknown(text.to_owned()))?;
+    if let Some((name, number)) = versioned(text)? {
+        images.remove_version(&name, number)?;
+        return Ok(vec![Removed::Name(format!("{}@{number}", familiar(&name)))]);
+    }
     let name = Reference::parse(text).ok().map(|name| name.with_default_tag().to_string());
     let mut removed = Vec::new();
     let by_name = match name {

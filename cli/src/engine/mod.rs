@@ -9,6 +9,7 @@
 //! run              a command in an image
 //! images           finding, listing, naming, removing
 //! login            credentials for registries
+//! history          which line made which layer ─ versions · diff      prune  making room
 //! ```
 //!
 //! Never here: clap, terminals, environment variables, printing. It becomes a crate of its own with the second front end.
@@ -19,8 +20,11 @@ pub(crate) mod bases;
 mod blocking;
 pub(crate) mod build;
 mod build_log;
+mod commit;
 pub(crate) mod context;
+pub(crate) mod diff;
 mod fetch;
+pub(crate) mod history;
 pub(crate) mod images;
 mod import;
 pub(crate) mod load;
@@ -28,11 +32,13 @@ pub(crate) mod login;
 mod mask;
 pub(crate) mod output;
 mod patterns;
+pub(crate) mod prune;
 pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod runner;
 mod spool;
 mod terminal_pair;
+pub(crate) mod versions;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
