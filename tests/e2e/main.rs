@@ -1,17 +1,28 @@
-//! The real `mica`, from outside: what is typed, what is printed, which exit code, what is on disk afterwards.
+//! End to end: the real `mica`, run as a person would run it.
 //!
-//! Each test has a home and a store of its own and sees no network. What a machine may lack is probed; without it a test says
-//! `skipped: …`, and fails where `MICA_REQUIRE_SANDBOX` is set.
-
-#![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
+//! Every test has a store, a home and a context of its own in a temporary directory; no network but the loopback device is needed.
+//! What needs a sandbox is skipped where the machine has none, and says `SKIPPED: …`; `MICA_REQUIRE_SANDBOX` makes that a failure,
+//! `MICA_REQUIRE_PEERS` does so for other tools. As root the tests also build as an ordinary user.
 #![expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
 
+mod support;
+
 mod build;
+mod cache;
 mod checks;
 mod command_line;
 mod diff;
+mod failures;
 mod images;
-mod run_steps;
-mod support;
+mod interrupts;
+mod language;
+mod outputs;
+mod people;
+mod progress;
+mod pull;
+mod push;
+mod run;
+mod sharing;
+mod steps;
 mod tidy;
 mod versions;

@@ -1,0 +1,126 @@
+//! RUN steps seen from a build: at once where they can be, with what they were given and nothing else.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Bench, Image};
+
+#[test]
+fn independent_stages_run_at_once() {
+    let Some(bench) = Bench::with_base() else { return };
+    let stages = ["a", "b", "c", "d"];
+    let mut text: String =
+        stages.map(|stage| format!("FROM base AS {stage}\nRUN sleep 2; echo {stage} > /{stage}\n")).concat();
+    text.push_str("FROM scratch\n");
+    text.extend(stages.map(|stage| format!("COPY --from={stage} /{stage} /\n")));
+    bench.dockerfile(&text);
+    let begin = Instant::now();
+    bench.mica(&["build", "--jobs", "4", "-o", "../out", "."]).succeeds();
+    let took = begin.elapsed();
+    // Other tests keep the processors busy; one after another they would still take eight.
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    assert_eq!(std::fs::read_to_string(bench.path("out/d")).unwrap(), "d\n");
+}
+
+#[test]
+fn jobs_are_bounded() {
+    let Some(bench) = Bench::with_base() else { return };
+    // Each step marks that it is at work in a cache both see, and finds the other's mark where they overlap.
+    let step = "RUN --mount=type=cache,target=/marks mkdir /marks/busy && sleep 0.3 && rmdir /marks/busy";
+    bench.dockerfile(&format!(
+        "FROM base AS a\n{step} && touch /a\nFROM base AS b\n{step} && touch /b\nFROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n"
+    ));
+    bench.mica(&["build", "--jobs", "1", "."]).succeeds();
+}
+
+#[test]
+fn an_equal_result_leaves_later_steps_cached() {
+    let Some(bench) = Bench::with_base() else { return };
+    bench.dockerfile(
+        "FROM base\nRUN --mount=type=bind,source=input,target=/input wc -c < /input > /size\nRUN cat /size > /later\n",
+    );
+    let first = bench.write("input", "12345").build_quiet(&[]);
+    let ran = bench.write("input", "54321").mica(&["build", "."]).succeeds();
+    ran.says(&["1 step cached, 1 ran", "its output is what it was before", "CACHED"]);
+    assert_eq!(bench.build_quiet(&[]), first);
+}
+
+#[test]
+fn secrets_are_seen_by_the_step_alone() {
+    let Some(bench) = Bench::with_base() else { return };
+    let token = "hunter2-correct-horse";
+    bench.dockerfile(
+        "FROM base\n\
+         RUN --mount=type=secret,id=token cat /run/secrets/token && wc -c < /run/secrets/token > /size\n\
+         RUN --mount=type=secret,id=token,env=TOKEN echo $TOKEN && test -n \"$TOKEN\"\n\
+         RUN ls /run > /listing; env > /environment\n",
+    );
+    let arguments = ["build", "--secret", "id=token,env=GIVEN", "-o", "type=oci,dest=../out.tar", "."];
+    let ran = bench.mica_with(&arguments, &[("GIVEN", token)], b"").succeeds();
+    ran.says_not(token);
+    let image = Image::read(&std::fs::read(bench.path("out.tar")).unwrap());
+    assert!(image.files["/size"].trim_end().ends_with(&token.len().to_string()), "{}", image.files["/size"]);
+    assert!(!image.files["/listing"].contains("secrets") && !image.files.contains_key("/run/secrets"));
+    assert!(!image.files["/environment"].contains("TOKEN"));
+    assert!(!image.config.to_string().contains(token));
+    assert_eq!(files_holding(&bench.path("store"), token), Vec::<std::path::PathBuf>::new());
+}
+
+/// Returns the files below a directory that hold this text.
+fn files_holding(directory: &std::path::Path, text: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(files_holding(&entry.path(), text));
+        } else if kind.is_file() {
+            let bytes = std::fs::read(entry.path()).unwrap();
+            if bytes.windows(text.len()).any(|part| part == text.as_bytes()) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_cache_mount_stays_between_builds_and_out_of_the_image() {
+    let Some(bench) = Bench::with_base() else { return };
+    let step = "RUN --mount=type=cache,target=/kept echo x >> /kept/lines; wc -l < /kept/lines > /count\n";
+    bench.dockerfile(&format!("FROM base\n{step}"));
+    for count in ["1\n", "2\n", "3\n"] {
+        bench.mica(&["build", "--no-cache", "-o", "type=tar,dest=../out.tar", "."]).succeeds();
+        let out = std::fs::read(bench.path("out.tar")).unwrap();
+        let mut archive = tar::Archive::new(out.as_slice());
+        let mut told = String::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().to_string_lossy().into_owned();
+            assert!(!path.contains("kept/lines"), "{path}");
+            if path.trim_start_matches("./") == "count" {
+                std::io::Read::read_to_string(&mut entry, &mut told).unwrap();
+            }
+        }
+        assert_eq!(told, count);
+    }
+}
+
+#[test]
+fn a_step_has_no_network_where_none_is_asked_for() {
+    let Some(bench) = Bench::with_base() else { return };
+    bench.dockerfile("FROM base\nRUN --network=none ls /sys/class/net > /interfaces; cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' ' > /interfaces\n");
+    bench.mica(&["build", "-o", "type=oci,dest=../out.tar", "."]).succeeds();
+    let image = Image::read(&std::fs::read(bench.path("out.tar")).unwrap());
+    assert!(image.files["/interfaces"].ends_with(" lo\n"), "{}", image.files["/interfaces"]);
+}
+
+#[test]
+fn the_host_cannot_be_seen() {
+    let Some(bench) = Bench::with_base() else { return };
+    let marker = bench.path("marker");
+    std::fs::write(&marker, "host").unwrap();
+    bench.dockerfile(&format!(
+        "FROM base\nRUN test ! -e {path} && test ! -e /proc/1/root{path}\nRUN test $$ -lt 20 && ps > /processes\nRUN ! mount -t tmpfs none /mnt\n",
+        path = marker.display(),
+    ));
+    bench.mica(&["build", "."]).succeeds();
+}

@@ -1,0 +1,19 @@
+//! What the tests share: a place to run the real `mica` in, archives and images to hand to it and to read back, a registry.
+//!
+//! Nothing here uses mica's own crates: what mica writes is read by other code than its own.
+
+mod archive;
+mod bench;
+mod image;
+mod person;
+mod process;
+mod registry;
+mod requirement;
+
+pub(crate) use archive::{Entry, directory, file, gzip, hard_link, symlink, tar};
+pub(crate) use bench::{Bench, Ran};
+pub(crate) use image::Image;
+pub(crate) use person::Person;
+pub(crate) use process::{Running, processes_saying, wait_until};
+pub(crate) use registry::{Access, Registry};
+pub(crate) use requirement::{has_peer, run_peer};
