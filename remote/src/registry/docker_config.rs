@@ -63,8 +63,12 @@ impl DockerConfig {
     /// Takes the credentials of `registry` out and returns whether there were any.
     pub fn remove(&mut self, registry: &str) -> bool {
         let Some(auths) = self.0.get_mut("auths").and_then(Value::as_object_mut) else { return false };
-        let keys = [key_of(registry).to_owned(), registry.to_owned(), format!("https://{registry}")];
-        keys.iter().fold(false, |found, key| auths.remove(key).is_some() || found)
+        let keys = [key_of(registry), registry, &format!("https://{registry}")];
+        let before = auths.len();
+        for key in keys {
+            auths.remove(key);
+        }
+        auths.len() < before
     }
 
     fn insert(&mut self, registry: &str, entry: Value) {
@@ -91,7 +95,7 @@ pub fn helper_erase_input(registry: &str) -> Vec<u8> {
 
 impl std::fmt::Debug for DockerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DockerConfig").field("keys", &self.0.keys()).finish()
+        f.debug_struct("DockerConfig").field("keys", &self.0.keys().collect::<Vec<_>>()).finish()
     }
 }
 

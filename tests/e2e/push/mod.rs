@@ -1,4 +1,5 @@
 //! Images go to a registry somebody else wrote, and come back the same.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod registry;
 
@@ -226,6 +227,18 @@ fn several_platforms_are_an_index() {
     let moved = bench.mica(&["push", &name, &registry.name("moved:1")]).succeeds().stdout;
     assert_eq!(raw(&registry.name("moved:1"))["manifests"].as_array().unwrap().len(), 2);
     assert!(moved.starts_with(&registry.name("moved:1")));
+}
+
+#[test]
+fn a_step_for_another_machine_needs_an_emulator() {
+    let Some(bench) = Bench::with_base() else { return };
+    // The beginning of a program for an architecture nobody emulates here: big-endian SPARC.
+    bench.write("program", b"\x7fELF\x01\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x02");
+    bench.dockerfile("FROM scratch\nCOPY --chmod=755 program /program\nRUN [\"/program\"]\n");
+    let expected = ["the step is for linux/s390x", "binfmt_misc", "--platform=$BUILDPLATFORM"];
+    bench.mica(&["build", "--platform=linux/s390x", "."]).exits(1).says(&expected);
+    // On its own platform the same program is only damaged.
+    bench.mica(&["build", "."]).exits(1).says(&["not in a format"]).says_not("binfmt_misc");
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl Sending<'_> {
     async fn layer(&self, layer: &TreeLayer, packing: &Packing) -> Result<Descriptor, OutputError> {
         let id = layer.id;
         let permit = self.compressing.acquire().await.expect("it is never closed");
-        let (blobs, layer) = (self.blobs.clone(), layer.clone());
+        let (blobs, layer) = (self.blobs.clone(), *layer);
         let (dialect, force) = (packing.dialect.unwrap_or(Dialect::Oci), packing.force);
         let codec = Codec::of(packing, LayerCompression::Gzip);
         let blob = blocking(move || blobs.layer(&layer, dialect, codec, force)).await?;

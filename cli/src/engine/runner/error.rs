@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use mica_executor::copy::{ArchiveError, InvalidMode, OwnerError, PlaceError, SelectError, WriteError};
 use mica_executor::{ExitStatus, SandboxError};
+use mica_image::Platform;
 use mica_solver::Step;
 
 use crate::engine::bases::BaseError;
 use crate::engine::context::ContextError;
+
+/// What a shell returns for a program that is there and cannot be executed.
+const NOT_EXECUTABLE: i32 = 126;
 
 /// A step failed.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +92,14 @@ pub(crate) enum StepError {
         #[source]
         error: SandboxError,
     },
+    /// A program for another architecture could not be executed.
+    #[error("{instruction}: {error}; the step is for {platform}, and no emulator for it is registered here")]
+    Foreign {
+        instruction: String,
+        platform: Box<Platform>,
+        #[source]
+        error: SandboxError,
+    },
     /// A source of files could not be had.
     #[error(transparent)]
     Context(#[from] ContextError),
@@ -149,7 +161,12 @@ impl StepError {
     }
 
     pub(super) fn sandbox(step: &Step, error: SandboxError) -> Self {
-        Self::Sandbox { instruction: instruction(step), error }
+        let instruction = instruction(step);
+        let not_executable = matches!(error, SandboxError::Execute { code: NOT_EXECUTABLE, .. });
+        if not_executable && !Platform::host().runs(&step.platform) {
+            return Self::Foreign { instruction, platform: Box::new(step.platform.clone()), error };
+        }
+        Self::Sandbox { instruction, error }
     }
 
     /// Returns what to do about it, where that is known.
@@ -157,6 +174,11 @@ impl StepError {
         match self {
             Self::Missing { what, id, flag, .. } => Some(format!("give the {what} with `{flag} {id}…`")),
             Self::Base(error) => error.hint(),
+            Self::Foreign { .. } => Some(
+                "register one with binfmt_misc, as the packages qemu-user-static and binfmt-support do (it needs the flag F); \
+                 or let the step run on this machine's platform: `FROM --platform=$BUILDPLATFORM …`"
+                    .to_owned(),
+            ),
             Self::File(error) => error.hint().map(str::to_owned),
             _ => None,
         }
