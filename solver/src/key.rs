@@ -114,15 +114,21 @@ fn run_parts(parts: &mut KeyParts, step: &Step, run: &RunOp, parent: &Tree) {
     parts.push("workdir", &run.cwd);
     parts.push("user", &run.user);
     parts.push("hostname", &run.hostname);
-    parts.push("network", match run.network {
-        NetworkMode::Default => "default",
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-    });
-    parts.push("security", match run.security {
-        SecurityMode::Sandbox => "sandbox",
-        SecurityMode::Insecure => "insecure",
-    });
+    parts.push(
+        "network",
+        match run.network {
+            NetworkMode::Default => "default",
+            NetworkMode::None => "none",
+            NetworkMode::Host => "host",
+        },
+    );
+    parts.push(
+        "security",
+        match run.security {
+            SecurityMode::Sandbox => "sandbox",
+            SecurityMode::Insecure => "insecure",
+        },
+    );
     for (name, _) in &run.extra_hosts {
         parts.push("extra host", name);
     }
@@ -168,10 +174,13 @@ fn copy_parts(parts: &mut KeyParts, copy: &CopyOp) {
     parts.push("link", copy.link.to_string());
     parts.push("parents", copy.parents.to_string());
     for source in &copy.sources {
-        parts.push("unpack", match source.unpack {
-            Unpack::No => "no",
-            Unpack::Archive => "archive",
-        });
+        parts.push(
+            "unpack",
+            match source.unpack {
+                Unpack::No => "no",
+                Unpack::Archive => "archive",
+            },
+        );
     }
 }
 

@@ -200,11 +200,8 @@ async fn advance<R: StepRunner>(step: &Step, inputs: &StepInputs, job: &Job<R>) 
         return Err(None);
     }
     events.send(BuildEvent::StepStarted { id: step.id }).await;
-    let end = if is_source(&step.op) {
-        resolve(step, job).await
-    } else {
-        look_up_or_run(step, inputs, job).await
-    };
+    let end =
+        if is_source(&step.op) { resolve(step, job).await } else { look_up_or_run(step, inputs, job).await };
     match &end {
         Ok(_) => {}
         Err(Some(error)) if !job.context.cancel.is_cancelled() => {

@@ -290,8 +290,7 @@ impl Scan<'_> {
     /// Returns what the cache knows of the children of a directory that are wanted this time.
     fn wanted_children<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a Known)> {
         let is_wanted = move |(name, known): &(&[u8], &Known)| {
-            self.wanted.is_none()
-                || self.is_wanted(&join(path, name), known.key.kind())
+            self.wanted.is_none() || self.is_wanted(&join(path, name), known.key.kind())
         };
         self.cache.directory(path).iter().filter(is_wanted)
     }
@@ -314,9 +313,12 @@ impl Scan<'_> {
             let mut children: Vec<_> =
                 found.iter().map(|found| (mica_image::index::name(&found.path), &found.known)).collect();
             if self.wanted.is_some() {
-                children.extend(self.cache.directory(path).iter().filter(|(name, known)| {
-                    !self.is_wanted(&join(path, name), known.key.kind())
-                }));
+                children.extend(
+                    self.cache
+                        .directory(path)
+                        .iter()
+                        .filter(|(name, known)| !self.is_wanted(&join(path, name), known.key.kind())),
+                );
                 children.sort_unstable_by_key(|(name, _)| *name);
             }
             writer.directory(path, children.into_iter());
