@@ -18,7 +18,7 @@ use mica_image::tree::Fact;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::details::DetailId;
-use crate::files::{At, FileError, Placed, list, read_optional, remove_file, sharded, touch};
+use crate::files::{At, FileError, Placed, list, list_sharded, read_optional, remove_file, sharded, touch};
 use crate::sealed::{seal, unseal};
 use crate::store::{Shared, Store};
 
@@ -243,6 +243,22 @@ impl RecordStore {
         Ok(None)
     }
 
+    /// Returns a record of the step that made a layer, the newest of several; it looks at every record.
+    pub fn made(&self, layer: &LayerId) -> Result<Option<CacheRecord>, FileError> {
+        let mut newest: Option<CacheRecord> = None;
+        for (_, directory) in list_sharded(&self.shared.root.join("records"))? {
+            for (_, path) in numbered(&directory)? {
+                let Some(record) = read_record(&path)?.filter(|record| record.layer == *layer) else {
+                    continue;
+                };
+                if newest.as_ref().is_none_or(|known| known.started <= record.started) {
+                    newest = Some(record);
+                }
+            }
+        }
+        Ok(newest)
+    }
+
     fn load(&self, key: &RecordKey, number: u64, path: &Path) -> Result<Option<StoredRecord>, FileError> {
         let Some(record) = read_record(path)?.filter(|record| record.key == *key) else { return Ok(None) };
         if crate::layer::hold(&self.shared, &record.layer)?.is_none() {
@@ -372,6 +388,8 @@ mod tests {
         store.records().put(&record(layer, "there"), Replace::Keep).unwrap();
         assert_eq!(steps(&store), ["there"]);
         assert_eq!(store.records().explain(&RecordKey([7; 32])).unwrap().unwrap().step, "there");
+        assert_eq!(store.records().made(&layer).unwrap().unwrap().step, "there");
+        assert_eq!(store.records().made(&LayerId::from_bytes([8; 32])).unwrap(), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod blame;
 mod build;
 mod cache;
 mod checks;

@@ -7,7 +7,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::build::BuildArguments;
 use super::fsck::FsckArguments;
 use super::history::{
-    DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments, UsageArguments,
+    BlameArguments, DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments,
+    SizeArguments, UsageArguments,
 };
 use super::images::{
     CompletionArguments, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments,
@@ -109,6 +110,10 @@ pub(crate) enum Command {
     /// Show what is different between two images: files, configuration, sizes
     #[command(after_help = "Exit codes: 0 nothing is different, 1 something is, 2 that could not be told.")]
     Diff(DiffArguments),
+    /// Tell which line put a file into an image, and from what
+    Blame(BlameArguments),
+    /// Tell where the bytes of an image are, and which could be saved
+    Size(SizeArguments),
     /// Remove old versions, and what is cached and not used any more
     Prune(PruneArguments),
     /// Tell how much room the store takes, and for what

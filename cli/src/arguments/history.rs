@@ -95,6 +95,31 @@ pub(crate) struct DiffArguments {
     pub(crate) json: bool,
 }
 
+/// `mica size`.
+#[derive(Debug, Args)]
+pub(crate) struct SizeArguments {
+    /// The image: name, `name@version`, id, or the path of an archive, layout or tar
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mica blame`.
+#[derive(Debug, Args)]
+pub(crate) struct BlameArguments {
+    /// The image: name, `name@version`, id, or the path of an archive, layout or tar
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// A path in the image; of a directory every file is told
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

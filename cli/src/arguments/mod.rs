@@ -25,7 +25,8 @@ pub(crate) use command_line::{Command, CommandLine, ContextCommand, DebugCommand
 pub(crate) use error::ArgumentError;
 pub(crate) use fsck::FsckArguments;
 pub(crate) use history::{
-    DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments, UsageArguments,
+    BlameArguments, DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments,
+    SizeArguments, UsageArguments,
 };
 pub(crate) use images::{
     ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments, PullArguments,

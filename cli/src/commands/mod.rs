@@ -3,6 +3,7 @@
 //! stdout carries data (digests, JSON, listings), stderr everything for people.
 
 mod build;
+mod bytes;
 mod check;
 mod context;
 mod debug;
@@ -69,6 +70,8 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Rollback(arguments) => versions::rollback(arguments, global, environment),
         Command::History(arguments) => versions::history(arguments, global, environment),
         Command::Diff(arguments) => diff::run(arguments, global, environment),
+        Command::Blame(arguments) => bytes::blame(arguments, global, environment),
+        Command::Size(arguments) => bytes::size(arguments, global, environment),
         Command::Prune(arguments) => prune::prune(arguments, global, environment),
         Command::Du(arguments) => prune::usage(arguments, global, environment),
         Command::Doctor => doctor::run(),

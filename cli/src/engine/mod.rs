@@ -9,7 +9,7 @@
 //! run              a command in an image
 //! images           finding, listing, naming, removing
 //! login            credentials for registries
-//! history          which line made which layer ─ versions · diff      prune  making room
+//! history          which line made which layer ─ versions · diff · blame · size      prune  making room
 //! ```
 //!
 //! Never here: clap, terminals, environment variables, printing. It becomes a crate of its own with the second front end.
@@ -17,6 +17,7 @@
 mod archive_tree;
 mod assemble;
 pub(crate) mod bases;
+pub(crate) mod blame;
 mod blocking;
 pub(crate) mod build;
 mod build_log;
@@ -36,6 +37,7 @@ pub(crate) mod prune;
 pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod runner;
+pub(crate) mod size;
 mod spool;
 mod terminal_pair;
 pub(crate) mod versions;

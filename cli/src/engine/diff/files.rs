@@ -79,7 +79,7 @@ pub(crate) struct State {
 }
 
 /// Returns what an entry says in words.
-fn state(entry: &Entry) -> State {
+pub(crate) fn state(entry: &Entry) -> State {
     let (size, digest) = match &entry.node {
         Node::File { size, digest, .. } => (Some(*size), Some(digest.to_string())),
         _ => (None, None),

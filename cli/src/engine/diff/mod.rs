@@ -9,7 +9,7 @@ mod layers;
 mod side;
 
 pub(crate) use config::ConfigChange;
-pub(crate) use files::{Aspect, Change, FileChange, State};
+pub(crate) use files::{Aspect, Change, FileChange, State, state};
 pub(crate) use layers::LayerPair;
 
 use super::history::{LookError, OpenImage};
