@@ -17,6 +17,7 @@ use mica_image::root_dir::{Links, RootDir};
 use mica_image::tree::{MergedTree, RecordingTree, Tree, TreeEntry};
 use mica_image::{FileDigest, LayerId};
 use mica_solver::graph::{CopyOp, CopySource, Unpack};
+use rayon::prelude::*;
 use mica_solver::{BuildEvent, Executed, KeyParts, Step, StepId, StepInputs, StepResult};
 
 use super::source::SourceFiles;
@@ -230,17 +231,23 @@ fn held_by_earlier_layers(work: &Work) -> Result<HashMap<FileDigest, (LayerId, L
     const LAYERS_LOOKED_AT: usize = 3;
     let shared = &work.shared;
     let (records, layers) = (shared.store.records(), shared.store.layers());
-    let mut held = HashMap::new();
+    let mut earlier = Vec::new();
     for key in records.recent(&shared.place(work.step.id))?.into_iter().take(LAYERS_LOOKED_AT) {
         let Some(record) = records.explain(&key)? else { continue };
-        let Some(layer) = layers.get(&record.layer)? else { continue };
-        for entry in layer.load_index()?.entries {
-            if let Node::File { digest, bytes, .. } = entry.node {
-                let place = match bytes {
-                    Bytes::Here => (record.layer, entry.path),
+        earlier.extend(layers.get(&record.layer)?);
+    }
+    // Large ones take a while to read.
+    let indexes: Vec<_> = earlier.par_iter().map(|layer| layer.load_index()).collect::<Result<_, _>>()?;
+    let mut held = HashMap::with_capacity(indexes.first().map_or(0, |index| index.entries.len()));
+    for (layer, index) in earlier.iter().zip(indexes) {
+        for entry in index.entries {
+            if let Node::File { digest, bytes, .. } = entry.node
+                && let std::collections::hash_map::Entry::Vacant(free) = held.entry(digest)
+            {
+                free.insert(match bytes {
+                    Bytes::Here => (layer.id(), entry.path),
                     Bytes::In { layer, path } => (layer, path),
-                };
-                held.entry(digest).or_insert(place);
+                });
             }
         }
     }

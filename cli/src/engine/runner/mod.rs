@@ -5,6 +5,7 @@
 //! stores layer and record.
 
 mod copy;
+mod diff_ids;
 mod error;
 mod lookup;
 mod mounts;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mica_cache::{KeyPart as RecordPart, PlaceId, RecordKey, Store, TreeHash};
 use mica_image::tree::Tree;
-use mica_solver::graph::BuildGraph;
+use mica_solver::graph::{BuildGraph, Target};
 use mica_solver::{
     CacheKey, Executed, KeyParts, Lookup, Op, Step, StepContext, StepId, StepInputs, StepResult, StepRunner,
 };
@@ -35,6 +36,7 @@ use super::blocking::blocking;
 use super::build_log::BuildLog;
 use super::request::BuildRequest;
 use copy::Taken;
+use diff_ids::DiffIds;
 
 /// Runs the steps of one build.
 pub(crate) struct EngineRunner {
@@ -57,6 +59,7 @@ pub(crate) struct Shared {
     files: Mutex<HashMap<StepId, Arc<SourceFiles>>>,
     /// What COPY and WORKDIR steps and bind mounts were found to take, from `contents` to `execute`.
     taken: Mutex<HashMap<StepId, Arc<Vec<Taken>>>>,
+    diff_ids: DiffIds,
 }
 
 impl EngineRunner {
@@ -67,9 +70,10 @@ impl EngineRunner {
         bases: Arc<Bases>,
         contexts: BTreeMap<Option<String>, super::context::BuildContext>,
         log: BuildLog,
-        graph: &BuildGraph,
+        (graph, targets): (&BuildGraph, &[Target]),
         identity: &str,
     ) -> Self {
+        let diff_ids = DiffIds::new(graph, targets, host.threads);
         let shared = Shared {
             store: host.store.clone(),
             host,
@@ -81,8 +85,14 @@ impl EngineRunner {
             places: places(graph, identity),
             files: Mutex::default(),
             taken: Mutex::default(),
+            diff_ids,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Waits for the digests of new layers that are still being computed.
+    pub(crate) async fn finish(&self) {
+        self.shared.diff_ids.finish().await;
     }
 }
 
@@ -159,10 +169,12 @@ impl StepRunner for EngineRunner {
             inputs: inputs.clone(),
             cx: cx.clone(),
         };
-        match step.op {
-            Op::Run(_) => run::execute(work).await,
-            _ => blocking(move || execute_files(&work)).await,
-        }
+        let executed = match step.op {
+            Op::Run(_) => run::execute(work).await?,
+            _ => blocking(move || execute_files(&work)).await?,
+        };
+        self.shared.diff_ids.start(&self.shared.store, step.id, &executed.result);
+        Ok(executed)
     }
 }
 

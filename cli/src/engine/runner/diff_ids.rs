@@ -1,0 +1,117 @@
+//! Digests of the tars of new layers, computed while later steps run.
+//!
+//! Only layers of the steps that images are made of get one: a stage that something is merely copied from never pays for it. What
+//! fails here fails again, and is told, when the image is put together.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mica_cache::Store;
+use mica_image::tar::TarOptions;
+use mica_image::tree::TreeLayer;
+use mica_solver::graph::{BuildGraph, Target};
+use mica_solver::{StepId, StepResult};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::engine::blocking::blocking;
+
+/// The digests of one build.
+pub(super) struct DiffIds {
+    /// The steps whose layers images have.
+    wanted: HashSet<StepId>,
+    /// As many at once as there are processors: each reads at full speed.
+    permits: Arc<Semaphore>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl DiffIds {
+    /// Computes nothing yet.
+    pub(super) fn new(graph: &BuildGraph, targets: &[Target], threads: usize) -> Self {
+        let wanted = in_images(graph, targets);
+        Self { wanted, permits: Arc::new(Semaphore::new(threads.max(1))), tasks: Mutex::default() }
+    }
+
+    /// Starts with the layer that `step` made.
+    pub(super) fn start(&self, store: &Store, step: StepId, result: &StepResult) {
+        let StepResult::Tree(tree) = result else { return };
+        let Some(layer) = tree.last().filter(|_| self.wanted.contains(&step)).cloned() else { return };
+        let (store, permits) = (store.clone(), self.permits.clone());
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn(async move {
+            // The semaphore is never closed.
+            let _permit = permits.acquire_owned().await;
+            blocking(move || compute(&store, &layer)).await;
+        });
+    }
+
+    /// Waits for all that were started.
+    pub(super) async fn finish(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.join_all().await;
+    }
+}
+
+fn compute(store: &Store, layer: &TreeLayer) {
+    if let Err(error) = store.layers().diff_id(layer, &TarOptions::default()) {
+        tracing::debug!(layer = %layer.id, %error, "the tar of a new layer cannot be hashed yet");
+    }
+}
+
+/// Returns the steps that the targets' trees are made of.
+fn in_images(graph: &BuildGraph, targets: &[Target]) -> HashSet<StepId> {
+    let mut found = HashSet::new();
+    for target in targets {
+        let mut next = target.step;
+        while let Some(step) = next
+            && found.insert(step)
+        {
+            let parent = || graph.inputs(step).into_iter().find(|(slot, _)| *slot == 0).map(|(_, step)| step);
+            next = if graph.step(step).has_parent { parent() } else { None };
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mica_image::{ImageConfig, Platform};
+    use mica_solver::graph::{InlineSource, Op, WorkdirOp};
+    use mica_solver::Step;
+
+    fn step(has_parent: bool, op: Op) -> Step {
+        Step {
+            id: StepId(0),
+            name: String::new(),
+            stage: None,
+            span: None,
+            line: None,
+            platform: Platform::host(),
+            has_parent,
+            ignore_cache: false,
+            op,
+        }
+    }
+
+    fn workdir() -> Op {
+        Op::Workdir(WorkdirOp { path: "/a".into(), user: String::new() })
+    }
+
+    #[test]
+    fn only_steps_below_a_target_are_in_its_image() {
+        let mut graph = BuildGraph::default();
+        let source = graph.add(step(false, Op::Inline(InlineSource { files: vec![] })), &[]);
+        let other_stage = graph.add(step(false, workdir()), &[]);
+        let first = graph.add(step(false, workdir()), &[(1, source)]);
+        let second = graph.add(step(true, workdir()), &[(0, first), (1, other_stage)]);
+        let target = Target {
+            platform: Platform::host(),
+            stage: "0".into(),
+            step: Some(second),
+            config: ImageConfig::default(),
+            history: vec![],
+        };
+        assert_eq!(in_images(&graph, &[target.clone(), target]), HashSet::from([first, second]));
+    }
+}
