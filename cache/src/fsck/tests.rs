@@ -60,8 +60,8 @@ impl Bench {
         store.records().note_recent(&PlaceId([2; 32]), &KEY).unwrap();
         let image = store.blobs().put(b"{\"config\":1}").unwrap();
         let tree = [base, made].map(|id| TreeLayer { id, diff_id: None }).to_vec();
-        let record =
-            ImageRecord { id: image, tree, platform: "linux/amd64".into(), created: 5, manifest: None };
+        let platform = "linux/amd64".into();
+        let record = ImageRecord { id: image, tree, platform, created: 5, manifest: None, lines: vec![] };
         store.images().put(&record).unwrap();
         store.images().tag("app:latest", image, VersionInfo::default()).unwrap();
         let resolved = format!("{{\"manifest\":\"{image}\",\"image\":\"{image}\",\"when\":1}}");
