@@ -35,6 +35,18 @@ fn a_base_is_pulled_once() {
 }
 
 #[test]
+fn a_base_whose_layers_are_gone_is_pulled_again() {
+    let (registry, bench) = with_base(Access::Open);
+    bench.mica(&["build", "."]).succeeds();
+    registry.served();
+    // As after a power cut: a layer that may not have reached the disk does not count.
+    std::fs::remove_dir_all(bench.path("store/layers")).unwrap();
+    bench.mica(&["build", "-o", "../out", "."]).succeeds();
+    assert_eq!(std::fs::read_to_string(bench.path("out/first.txt")).unwrap(), "first\n");
+    assert!(!registry.served().is_empty());
+}
+
+#[test]
 fn a_moved_tag_is_seen_with_pull() {
     let (registry, bench) = with_base(Access::Open);
     bench.mica(&["build", "-o", "../out", "."]).succeeds();

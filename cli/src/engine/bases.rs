@@ -256,7 +256,7 @@ impl Engine {
             let ids =
                 version.info.platforms.get(&platform.to_string()).copied().into_iter().chain([version.image]);
             for id in ids {
-                if let Some(image) = images::open(store, &id)?
+                if let Some(image) = self.whole(&id)?
                     && platform.runs(&image.platform)
                 {
                     return Ok(Some(image));
@@ -264,9 +264,23 @@ impl Engine {
             }
         }
         match store.images().resolved(&reference.to_string(), &platform.to_string())? {
-            Some(resolved) => Ok(images::open(store, &resolved.image)?),
+            Some(resolved) => self.whole(&resolved.image),
             None => Ok(None),
         }
+    }
+
+    /// Opens an image if all its layers are here, and keeps them here.
+    ///
+    /// They are not when somebody removes the image at this moment, or when the machine went down before they were on the disk.
+    fn whole(&self, id: &ContentDigest) -> Result<Option<StoredImage>, BaseError> {
+        let store = &self.host.store;
+        let Some(image) = images::open(store, id)? else { return Ok(None) };
+        for layer in &image.tree {
+            if store.layers().get(&layer.id)?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(image))
     }
 
     async fn ask_registry(&self, reference: &Reference, platform: &Platform) -> Result<Base, BaseError> {
