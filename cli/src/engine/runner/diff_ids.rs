@@ -77,8 +77,8 @@ fn in_images(graph: &BuildGraph, targets: &[Target]) -> HashSet<StepId> {
 mod tests {
     use super::*;
     use mica_image::{ImageConfig, Platform};
-    use mica_solver::graph::{InlineSource, Op, WorkdirOp};
     use mica_solver::Step;
+    use mica_solver::graph::{InlineSource, Op, WorkdirOp};
 
     fn step(has_parent: bool, op: Op) -> Step {
         Step {
