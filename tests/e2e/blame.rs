@@ -42,7 +42,10 @@ fn each_file_has_a_line_and_a_source() {
 #[test]
 fn planted_waste_is_found() {
     let Some(bench) = Bench::with_base() else { return };
-    bench.write("big", vec![b'x'; 50_000]).write("other", vec![b'y'; 30_000]).write("twice", vec![b'z'; 20_000]);
+    bench
+        .write("big", vec![b'x'; 50_000])
+        .write("other", vec![b'y'; 30_000])
+        .write("twice", vec![b'z'; 20_000]);
     bench.dockerfile(
         "FROM base\nCOPY big /big\nCOPY other /over\nCOPY big /over\nRUN rm /big\nCOPY twice /one\nCOPY twice /two\n\
          RUN mkdir -p /var/lib/apt/lists && head -c 9000 /two > /var/lib/apt/lists/index\nRUN chmod 600 /one\n",
@@ -53,7 +56,11 @@ fn planted_waste_is_found() {
     let found = |kind: &str, path: &str| {
         let is_it = |waste: &&&serde_json::Value| waste["kind"] == kind && waste["path"] == path;
         let waste = waste.iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {path} in {sizes}"));
-        (waste["bytes"].as_u64().unwrap(), waste["by"].as_str().unwrap().to_owned(), waste["advice"].as_str().unwrap().to_owned())
+        (
+            waste["bytes"].as_u64().unwrap(),
+            waste["by"].as_str().unwrap().to_owned(),
+            waste["advice"].as_str().unwrap().to_owned(),
+        )
     };
     let (bytes, by, advice) = found("deleted", "/big");
     assert_eq!((bytes, by.as_str()), (50_000, "line 2: COPY big /big"));
