@@ -3,6 +3,7 @@
 
 mod arguments;
 mod commands;
+mod configuration;
 mod diagnostics;
 mod engine;
 mod environment;

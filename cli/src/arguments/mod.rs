@@ -36,3 +36,5 @@ pub(crate) use push::{LoginArguments, LogoutArguments, PushArguments};
 pub(crate) use request::{Call, CallFormat, CallRequest, ProgressMode, StandardInput, build_request};
 pub(crate) use run::{RunArguments, run_request};
 pub(crate) use values::size as size_in_bytes;
+#[cfg(test)]
+pub(crate) use values::tests::Fake;

@@ -194,10 +194,10 @@ pub(super) mod tests {
     use super::*;
 
     /// An environment of its own for tests.
-    pub(in crate::arguments) struct Fake(BTreeMap<String, OsString>);
+    pub(crate) struct Fake(BTreeMap<String, OsString>);
 
     impl Fake {
-        pub(in crate::arguments) fn with(variables: &[(&str, &str)]) -> Self {
+        pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
             Self(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect())
         }
     }

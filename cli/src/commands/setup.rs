@@ -8,7 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::exit::Failure;
 use super::say;
 use crate::arguments::GlobalOptions;
-use crate::engine::{Engine, EngineOptions};
+use crate::configuration::Configuration;
+use crate::engine::{Engine, EngineOptions, RegistrySettings};
 use crate::environment::Environment;
 
 /// Sends what the crates trace to stderr, more with each `-v`.
@@ -27,6 +28,7 @@ pub(super) fn tracing(verbose: u8) {
 /// Must be called before any thread is started.
 pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> Result<Engine, Failure> {
     let root = store_root(global, environment)?;
+    let configuration = Configuration::find(environment).map_err(|error| Failure::of(&error))?;
     let entered = enter_user_namespace(IdMapping::Auto).map_err(|error| {
         Failure::of(&error)
             .with_hint(Some("`mica doctor` tells what is missing and how to mend it".to_owned()))
@@ -40,6 +42,11 @@ pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> R
         docker_config: docker_config(environment),
         proxy: proxies(environment),
         path: environment.var("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()),
+        registries: RegistrySettings {
+            ca_certificates: configuration.ca_certificates,
+            insecure: configuration.insecure_registries,
+            mirrors: configuration.mirrors,
+        },
     };
     Engine::open(options).map_err(|error| {
         let hint = error.hint().map(str::to_owned);

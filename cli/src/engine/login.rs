@@ -8,7 +8,7 @@ use mica_executor::OutsideCommand;
 use mica_remote::registry::{
     Credentials, DockerConfig, Keychain, KeychainError, helper_erase_input, helper_store_input,
 };
-use mica_remote::{RegistryClient, RegistryError, RegistryOptions, Secret};
+use mica_remote::{RegistryError, Secret};
 
 use super::{Engine, NetworkSetupError};
 
@@ -93,9 +93,8 @@ impl Engine {
     ) -> Result<Kept, LoginError> {
         let credentials = Credentials::Basic { username: username.to_owned(), password: password.clone() };
         let keychain = Keychain::empty().with_credentials(registry, credentials);
-        let insecure = insecure.then(|| registry.to_owned()).into_iter().collect();
-        let options = RegistryOptions { insecure, ..RegistryOptions::default() };
-        let client = RegistryClient::new(self.host.transport()?.clone(), options, keychain);
+        let options = self.host.registry_options(insecure.then_some(registry));
+        let client = self.host.registry_with(options, keychain)?;
         client
             .check_login(registry)
             .await

@@ -42,6 +42,7 @@ mod spool;
 mod terminal_pair;
 pub(crate) mod versions;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -65,6 +66,19 @@ pub(crate) struct EngineOptions {
     pub proxy: Vec<(String, String)>,
     /// Where programs are looked for.
     pub path: OsString,
+    /// What is known of registries.
+    pub registries: RegistrySettings,
+}
+
+/// What is known of registries on this machine.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RegistrySettings {
+    /// Files with certificates that are trusted beside the system's.
+    pub ca_certificates: Vec<PathBuf>,
+    /// Registries that may use plain HTTP or certificates nobody vouches for.
+    pub insecure: Vec<String>,
+    /// Servers to pull from before a registry.
+    pub mirrors: BTreeMap<String, Vec<String>>,
 }
 
 /// The engine.
@@ -89,6 +103,7 @@ pub(crate) struct Host {
     docker_config: Option<PathBuf>,
     proxy: Vec<(String, String)>,
     path: OsString,
+    registries: RegistrySettings,
     network_problem: OnceLock<Option<String>>,
 }
 
@@ -98,6 +113,15 @@ pub(crate) enum NetworkSetupError {
     /// Certificates or proxies.
     #[error(transparent)]
     Transport(#[from] TransportSetupError),
+    /// A file with certificates could not be read.
+    #[error("cannot read the certificates in `{}`", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Docker's configuration file.
     #[error("`{}`", path.display())]
     Config {
@@ -136,6 +160,7 @@ impl Engine {
             docker_config: options.docker_config,
             proxy: options.proxy,
             path: options.path,
+            registries: options.registries,
             network_problem: OnceLock::new(),
         };
         Ok(Self { host: Arc::new(host) })
@@ -171,8 +196,12 @@ impl Host {
         if let Some(transport) = self.transport.get() {
             return Ok(transport);
         }
-        let made =
-            Transport::new(&TransportOptions { proxies: self.proxies(), ..TransportOptions::default() })?;
+        let mut options = TransportOptions { proxies: self.proxies(), ..TransportOptions::default() };
+        for path in &self.registries.ca_certificates {
+            let failed = |source| NetworkSetupError::Certificates { path: path.clone(), source };
+            options.ca_certificates.push(std::fs::read(path).map_err(failed)?);
+        }
+        let made = Transport::new(&options)?;
         Ok(self.transport.get_or_init(|| made))
     }
 
@@ -181,20 +210,29 @@ impl Host {
         if let Some(registry) = self.registry.get() {
             return Ok(registry);
         }
-        let made = self.registry_with(RegistryOptions::default())?;
+        let made = self.registry_with(self.registry_options(None), self.keychain()?)?;
         Ok(self.registry.get_or_init(|| made))
     }
 
     /// Returns the way to a registry that may speak plain HTTP or have a certificate nobody vouches for.
     pub(crate) fn insecure_registry(&self, registry: &str) -> Result<RegistryClient, NetworkSetupError> {
-        self.registry_with(RegistryOptions {
-            insecure: vec![registry.to_owned()],
-            ..RegistryOptions::default()
-        })
+        self.registry_with(self.registry_options(Some(registry)), self.keychain()?)
     }
 
-    fn registry_with(&self, options: RegistryOptions) -> Result<RegistryClient, NetworkSetupError> {
-        Ok(RegistryClient::new(self.transport()?.clone(), options, self.keychain()?))
+    /// Returns how registries are found and used, with one more of them insecure.
+    pub(crate) fn registry_options(&self, insecure: Option<&str>) -> RegistryOptions {
+        let mut all = self.registries.insecure.clone();
+        all.extend(insecure.map(str::to_owned));
+        let mirrors = self.registries.mirrors.clone();
+        RegistryOptions { insecure: all, mirrors, ..RegistryOptions::default() }
+    }
+
+    pub(crate) fn registry_with(
+        &self,
+        options: RegistryOptions,
+        keychain: Keychain,
+    ) -> Result<RegistryClient, NetworkSetupError> {
+        Ok(RegistryClient::new(self.transport()?.clone(), options, keychain))
     }
 
     fn proxies(&self) -> Proxies {

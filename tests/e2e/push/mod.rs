@@ -195,6 +195,30 @@ fn broken_connections_are_survived() {
 }
 
 #[test]
+fn the_configuration_names_mirrors_and_certificates() {
+    let Some(registry) = DebianRegistry::start(Speaks::Tls) else { return };
+    let bench = bench();
+    bench.mica(&["build", "--push", "-t", &registry.name("team/app:1"), "."]).succeeds();
+    std::fs::remove_dir_all(bench.path("store")).unwrap();
+    let config = bench.path("home/.config/mica/mica.toml");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    let address = format!("https://{}/v2/team/app/tags/list", registry.host());
+    bench.dockerfile(&format!("FROM registry.invalid/team/app:1\nADD {address} /tags\n"));
+    std::fs::write(&config, format!("[mirrors]\n\"registry.invalid\" = [\"https://{}\"]\n", registry.host()))
+        .unwrap();
+    bench.mica(&["build", "-o", "../out", "."]).exits(1).says(&["no trusted TLS connection"]);
+    registry.save_certificate(&bench.path("home/.config/mica/lab.pem"));
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("ca-certificates = [\"lab.pem\"]\n{text}")).unwrap();
+    bench.mica(&["build", "-o", "../out", "."]).succeeds();
+    assert_eq!(std::fs::read_to_string(bench.path("out/a")).unwrap(), "a\n");
+    assert!(std::fs::read_to_string(bench.path("out/tags")).unwrap().contains("team/app"));
+
+    std::fs::write(&config, "mirror = 1\n").unwrap();
+    bench.mica(&["build", "."]).exits(1).says(&["mica.toml", "mirror"]);
+}
+
+#[test]
 fn several_platforms_are_an_index() {
     let Some(registry) = DebianRegistry::start(Speaks::Http) else { return };
     if !has_peer("skopeo") {

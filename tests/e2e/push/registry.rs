@@ -28,7 +28,7 @@ pub(super) enum Speaks {
 pub(super) struct DebianRegistry {
     process: Child,
     host: String,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Drop for DebianRegistry {
@@ -74,7 +74,7 @@ impl DebianRegistry {
             .stderr(Stdio::null())
             .spawn()
             .expect("it was looked for before");
-        let registry = Self { process, host, _directory: directory };
+        let registry = Self { process, host, directory };
         let deadline = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(&registry.host).is_err() {
             assert!(Instant::now() < deadline, "docker-registry does not answer");
@@ -92,11 +92,16 @@ impl DebianRegistry {
     pub(super) fn name(&self, image: &str) -> String {
         format!("{}/{image}", self.host)
     }
+
+    /// Copies its certificate, which vouches for itself.
+    pub(super) fn save_certificate(&self, path: &Path) {
+        std::fs::copy(self.directory.path().join("cert.pem"), path).expect("it speaks TLS");
+    }
 }
 
 fn make_certificate(directory: &Path) {
     let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test \
-                     -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem";
+                     -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem";
     let made = Command::new("openssl")
         .args(arguments.split_whitespace())
         .current_dir(directory)
