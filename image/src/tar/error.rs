@@ -14,6 +14,14 @@ pub enum TarError {
     /// The archive is not well formed.
     #[error("the archive is damaged: {0}")]
     Damaged(&'static str),
+    /// The archive is not well formed, at or after a member that could be named.
+    #[error("the archive is damaged near `{}`: {problem}", String::from_utf8_lossy(path))]
+    DamagedNear {
+        /// The member's name as written.
+        path: Vec<u8>,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// A member's name cannot be a path in a layer.
     #[error("the archive has a member `{}`, whose name {problem}", String::from_utf8_lossy(path))]
     Path {

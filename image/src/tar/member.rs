@@ -83,6 +83,8 @@ pub struct TarReader<'a, R> {
     total: u64,
     /// The bytes of the present member that have not been asked for.
     data: Data,
+    /// The name of the last member that was come to, for errors.
+    last: Vec<u8>,
 }
 
 /// What is left of a member in the stream.
@@ -98,11 +100,33 @@ struct Data {
 impl<'a, R: Read> TarReader<'a, R> {
     /// Reads from `reader`, which gives the archive uncompressed.
     pub fn new(reader: R, limits: &'a TarLimits<'a>) -> Self {
-        Self { reader, limits, buffer: Vec::new(), headers: 0, total: 0, data: Data::default() }
+        Self {
+            reader,
+            limits,
+            buffer: Vec::new(),
+            headers: 0,
+            total: 0,
+            data: Data::default(),
+            last: Vec::new(),
+        }
     }
 
     /// Returns the next member, passing over what was not read of the one before; `None` at the end of the archive.
     pub fn next_member(&mut self) -> Result<Option<Member>, TarError> {
+        self.read_member().map_err(|error| self.located(error))
+    }
+
+    /// Says near which member an archive is damaged, where one was come to.
+    fn located(&self, error: TarError) -> TarError {
+        match error {
+            TarError::Damaged(problem) if !self.last.is_empty() => {
+                TarError::DamagedNear { path: self.last.clone(), problem }
+            }
+            error => error,
+        }
+    }
+
+    fn read_member(&mut self) -> Result<Option<Member>, TarError> {
         self.pass_over_data()?;
         let mut extensions = Extensions::default();
         loop {
@@ -127,7 +151,11 @@ impl<'a, R: Read> TarReader<'a, R> {
     }
 
     /// Hands all bytes of the member that was returned last to `take`, holes as zeros.
-    pub fn read_data(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), TarError>) -> Result<(), TarError> {
+    pub fn read_data(&mut self, take: impl FnMut(&[u8]) -> Result<(), TarError>) -> Result<(), TarError> {
+        self.hand_over(take).map_err(|error| self.located(error))
+    }
+
+    fn hand_over(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), TarError>) -> Result<(), TarError> {
         let Some(map) = self.data.sparse.take() else {
             let stored = self.data.stored;
             return self.take_stored(stored, &mut take);
@@ -243,6 +271,7 @@ impl<'a, R: Read> TarReader<'a, R> {
     fn member(&mut self, header: &Header, size: u64, extensions: Extensions) -> Result<Member, TarError> {
         let old = header.as_old();
         let path = extensions.path().map_or_else(|| header.path_bytes().into_owned(), <[u8]>::to_vec);
+        self.last.clone_from(&path);
         let target = || {
             let written = || header.link_name_bytes().unwrap_or_default().into_owned();
             extensions.link().map_or_else(written, <[u8]>::to_vec)
@@ -268,8 +297,8 @@ impl<'a, R: Read> TarReader<'a, R> {
             path,
             kind,
             mode: field(&old.mode, "a mode is no number")? & 0o7777,
-            uid: extensions.id("uid")?.map_or_else(|| field(&old.uid, "an owner is no number"), Ok)?,
-            gid: extensions.id("gid")?.map_or_else(|| field(&old.gid, "a group is no number"), Ok)?,
+            uid: owner(extensions.id("uid")?.map_or_else(|| field(&old.uid, "an owner is no number"), Ok)?)?,
+            gid: owner(extensions.id("gid")?.map_or_else(|| field(&old.gid, "a group is no number"), Ok)?)?,
             mtime: extensions.mtime()?.unwrap_or(written),
             xattrs: extensions.xattrs(),
         })
@@ -330,6 +359,11 @@ impl Data {
     fn of(size: u64) -> Self {
         Self { stored: size, padding: (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64, sparse: None }
     }
+}
+
+/// The highest number is nobody: the kernel takes it for “leave as it is”.
+fn owner(id: u32) -> Result<u32, TarError> {
+    if id == u32::MAX { Err(TarError::Damaged("an owner is out of range")) } else { Ok(id) }
 }
 
 /// Compares a header with its checksum, which some programs made of signed bytes.
