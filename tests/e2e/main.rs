@@ -4,6 +4,7 @@
 //! What needs a sandbox is skipped where the machine has none, and says `SKIPPED: …`; `MICA_REQUIRE_SANDBOX` makes that a failure,
 //! `MICA_REQUIRE_PEERS` does so for other tools. As root the tests also build as an ordinary user.
 #![expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

@@ -126,6 +126,63 @@ fn synchronous_crates_stay_so() {
 }
 
 #[test]
+fn waiting_has_its_places() {
+    for (path, text) in sources() {
+        // The scheduler and what it drives, whatever speaks to the network, and the front end.
+        let places = ["solver/src/solve", "solver/src/runner", "remote/src", "cli/src"];
+        let may_wait = places.iter().any(|place| path.to_string_lossy().starts_with(place));
+        if !may_wait {
+            let waits = text.contains("async fn") || text.contains(".await") || text.contains("tokio::");
+            assert!(!waits, "{} is no place to wait in", path.display());
+        }
+    }
+}
+
+/// Returns every file that belongs to the project, without what is built and what git keeps.
+fn files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut open = vec![root()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            let name = entry.file_name();
+            if kind.is_dir() && name != "target" && name != ".git" {
+                open.push(entry.path());
+            } else if kind.is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn no_file_names_the_place_it_was_written_in() {
+    // In pieces, so that this file is not one of them.
+    let places = ["main", "shared", ".library"].map(|name| format!("/work{}{name}", '/'));
+    let others = ["briefs", "target-"].map(|name| format!("/tmp{}{name}", '/'));
+    for path in files() {
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        for place in places.iter().chain(&others) {
+            assert!(!text.contains(place.as_str()), "{} names {place}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_map_has_every_directory() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for entry in std::fs::read_dir(root()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() && name != "target" && name != ".git" {
+            assert!(map.contains(&format!("`{name}/")), "ARCHITECTURE.md does not say what `{name}/` is for");
+        }
+    }
+}
+
+#[test]
 fn every_module_says_what_it_is_for() {
     for (path, text) in sources() {
         let is_tests = path.file_name().is_some_and(|name| name == "tests.rs")
