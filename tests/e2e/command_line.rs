@@ -56,3 +56,18 @@ fn every_flag_of_build_is_in_the_guide() {
         assert!(known || guide.contains(&format!("`{flag}")), "{flag}");
     }
 }
+
+#[test]
+fn doctor_tells_what_is_there_and_how_to_mend_what_is_not() {
+    let ran = Bench::new().mica(&["doctor"]);
+    assert_eq!(ran.stderr, "");
+    for subject in ["kernel", "overlay", "system call filter", "/proc", "network helper", "control groups"] {
+        assert!(ran.stdout.contains(subject), "no {subject:?} in:\n{}", ran.stdout);
+    }
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    let lacking: Vec<usize> = (0..lines.len()).filter(|line| lines[*line].starts_with("-- ")).collect();
+    assert_eq!(ran.code, Some(i32::from(!lacking.is_empty())), "{}", ran.stdout);
+    for line in lacking {
+        assert!(lines.get(line + 1).is_some_and(|advice| advice.starts_with("   ")), "{}", lines[line]);
+    }
+}
