@@ -10,6 +10,7 @@ use super::history::{
     BlameArguments, DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments,
     SizeArguments, UsageArguments,
 };
+use super::image_index::ImageCommand;
 use super::images::{
     CompletionArguments, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments,
     PullArguments, RemoveArguments, SaveArguments, TagArguments,
@@ -91,6 +92,9 @@ pub(crate) enum Command {
     Pull(PullArguments),
     /// Send an image to a registry
     Push(PushArguments),
+    /// Work with images in registries
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Keep credentials for a registry, as `docker login` does
     Login(LoginArguments),
     /// Forget the credentials for a registry

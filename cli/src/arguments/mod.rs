@@ -10,6 +10,7 @@ mod csv;
 mod error;
 mod fsck;
 mod history;
+mod image_index;
 mod images;
 mod output;
 mod packing;
@@ -27,6 +28,9 @@ pub(crate) use fsck::FsckArguments;
 pub(crate) use history::{
     BlameArguments, DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments,
     SizeArguments, UsageArguments,
+};
+pub(crate) use image_index::{
+    CopyArguments, CreateArguments, ImageCommand, IndexCommand, InspectIndexArguments,
 };
 pub(crate) use images::{
     ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments, PullArguments,

@@ -11,6 +11,7 @@ mod diff;
 mod doctor;
 mod exit;
 mod fsck;
+mod image_index;
 mod images;
 mod login;
 mod metadata;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::arguments::{Command, CommandLine, ContextCommand, DebugCommand};
+use crate::arguments::{Command, CommandLine, ContextCommand, DebugCommand, ImageCommand};
 use crate::environment::Environment;
 use exit::{Failure, USAGE};
 
@@ -60,6 +61,7 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Tag(arguments) => images::tag(arguments, global, environment),
         Command::Rmi(arguments) => images::remove(arguments, global, environment),
         Command::Pull(arguments) => images::pull(arguments, global, environment),
+        Command::Image(ImageCommand::Index(command)) => image_index::run(command, global, environment),
         Command::Login(arguments) => login::login(arguments, global, environment),
         Command::Logout(arguments) => login::logout(arguments, global, environment),
         Command::Push(arguments) => push::push(arguments, global, environment),

@@ -8,6 +8,7 @@
 //!       └ output    archives, layouts, trees, registries
 //! run              a command in an image
 //! images           finding, listing, naming, removing
+//! image_index      indexes in registries
 //! login            credentials for registries
 //! history          which line made which layer ─ versions · diff · blame · size      prune  making room
 //! ```
@@ -26,6 +27,7 @@ pub(crate) mod context;
 pub(crate) mod diff;
 mod fetch;
 pub(crate) mod history;
+pub(crate) mod image_index;
 pub(crate) mod images;
 mod import;
 pub(crate) mod load;

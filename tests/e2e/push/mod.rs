@@ -254,6 +254,48 @@ fn several_platforms_are_an_index() {
 }
 
 #[test]
+fn indexes_are_made_and_copied_in_registries() {
+    let (Some(registry), Some(other)) =
+        (DebianRegistry::start(Speaks::Http), DebianRegistry::start(Speaks::Http))
+    else {
+        return;
+    };
+    let bench = bench();
+    let mut names = Vec::new();
+    for platform in ["amd64", "arm64"] {
+        let name = registry.name(&format!("{platform}:1"));
+        bench.mica(&["build", "--push", "--platform", platform, "-t", &name, "."]).succeeds();
+        names.push(name);
+    }
+    let joined = registry.name("app:1");
+    let create = ["image", "index", "create", "-t", &joined, "--annotation", "k=v", &names[0], &names[1]];
+    let made = bench.mica(&create).succeeds().stdout;
+    let document = bench.mica(&["image", "index", "inspect", "--raw", &joined]).succeeds().stdout;
+    let index: Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(index["annotations"]["k"], "v");
+    let architectures: Vec<&Value> = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| &entry["platform"]["architecture"])
+        .collect();
+    assert_eq!(architectures, ["amd64", "arm64"]);
+
+    // Another registry gets all of it, and a name beside it only the document.
+    for target in [other.name("team/app:2"), other.name("team/app:3"), registry.name("app:copy")] {
+        let copied = bench.mica(&["image", "index", "copy", &joined, &target]).succeeds().stdout;
+        assert_eq!(copied, format!("{target}@{}\n", digest_of(&made)));
+    }
+    std::fs::remove_dir_all(bench.path("store")).unwrap();
+    bench.dockerfile(&format!("FROM {}\n", other.name("team/app:3")));
+    bench.mica(&["build", "--platform=linux/arm64", "-o", "../out", "."]).succeeds();
+    assert_eq!(std::fs::read_to_string(bench.path("out/a")).unwrap(), "a\n");
+    let inspected = bench.mica(&["image", "index", "inspect", &other.name("team/app:2")]).succeeds().stdout;
+    assert!(inspected.contains("linux/arm64") && inspected.contains(digest_of(&made)), "{inspected}");
+    bench.mica(&["image", "index", "create", &names[0]]).exits(1).says(&["no name"]);
+}
+
+#[test]
 fn a_step_for_another_machine_needs_an_emulator() {
     let Some(bench) = Bench::with_base() else { return };
     // The beginning of a program for an architecture nobody emulates here: big-endian SPARC.
