@@ -113,8 +113,15 @@ fn read_names(directory: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
 /// Looks at the directory with this path and returns those to visit next.
 pub(crate) type Visit<'a, E> = dyn Fn(&[u8]) -> Result<Vec<LayerPath>, E> + Sync + 'a;
 
+/// So many directories are visited before other threads are woken, which costs more than a small tree.
+const VISITED_ALONE: usize = 8;
+
 /// Visits directories on all threads, starting at `start`; `visit` returns the directories to visit next.
-pub(crate) fn walk<E: Send>(start: Vec<LayerPath>, visit: &Visit<'_, E>) -> Result<(), E> {
+pub(crate) fn walk<E: Send>(mut start: Vec<LayerPath>, visit: &Visit<'_, E>) -> Result<(), E> {
+    for _ in 0..VISITED_ALONE {
+        let Some(path) = start.pop() else { return Ok(()) };
+        start.extend(visit(&path)?);
+    }
     let failure = Mutex::new(None);
     let stopped = AtomicBool::new(false);
     rayon::scope(|scope| {
@@ -165,6 +172,31 @@ pub(crate) fn by_descriptor(root: &OwnedFd, path: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_directory_is_visited_once_and_the_first_failure_is_told() {
+        for width in [1, 2, VISITED_ALONE, 100] {
+            let seen = Mutex::new(Vec::new());
+            let result = walk(vec![Vec::new()], &|path| {
+                seen.lock().unwrap().push(path.to_vec());
+                Ok::<_, ()>(if path.is_empty() {
+                    (0..width).map(|name| vec![name as u8]).collect()
+                } else {
+                    vec![]
+                })
+            });
+            let mut seen = seen.into_inner().unwrap();
+            seen.sort();
+            seen.dedup();
+            assert_eq!((result, seen.len()), (Ok(()), width + 1));
+            let failing = walk(vec![Vec::new()], &|path| match path {
+                [] => Ok((0..width).map(|name| vec![name as u8]).collect()),
+                path if usize::from(path[0]) == width - 1 => Err("the last"),
+                _ => Ok(vec![]),
+            });
+            assert_eq!(failing, Err("the last"));
+        }
+    }
 
     #[test]
     fn nothing_outside_is_opened_by_either_way() {

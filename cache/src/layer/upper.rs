@@ -95,12 +95,21 @@ struct Content {
 pub(super) fn read_upper(directory: &Path, options: &UpperOptions<'_>) -> Result<LayerIndex, UpperError> {
     let root = Beneath::open_root(directory).map_err(|source| failed(b"", source))?;
     let mut objects = list(&root, options)?;
-    objects.par_iter_mut().with_max_len(256).try_for_each(|object| read_content(&root, object))?;
+    if is_small(&objects) {
+        objects.iter_mut().try_for_each(|object| read_content(&root, object))?;
+    } else {
+        objects.par_iter_mut().with_max_len(256).try_for_each(|object| read_content(&root, object))?;
+    }
     let mut reading = Reading { options, entries: Vec::with_capacity(objects.len()), removed: Vec::new() };
     reading.sort_out(&objects)?;
     let Reading { entries, removed, .. } = reading;
     clean(&root, &removed, &objects, options.ownership)?;
     Ok(LayerIndex::from_entries(entries)?)
+}
+
+/// Whether reading everything takes no longer than waking other threads for it.
+fn is_small(objects: &[Object]) -> bool {
+    objects.len() <= 32 && objects.iter().map(|object| object.stat.st_size).sum::<i64>() <= 1 << 20
 }
 
 /// Lists everything, sorted, with what the tree below has at the same path.
