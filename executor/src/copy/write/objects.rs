@@ -55,7 +55,7 @@ impl Writer<'_> {
             .iter()
             .flat_map(|(directory, objects)| objects.chunks(BATCH).map(move |batch| (*directory, batch)))
             .collect();
-        batches.par_iter().try_for_each(|(directory, batch)| {
+        let fill = |(directory, batch): &(Option<usize>, &[usize])| {
             let path = directory.map_or(&b""[..], |number| &self.entries[number].entry.path);
             let first = &self.entries[batch[0]].entry;
             let fd = self.out.open_dir(path).map_err(|error| create(first, error))?;
@@ -66,7 +66,12 @@ impl Writer<'_> {
                 self.object(fd.as_fd(), &self.entries[*number], &sharing)?;
             }
             Ok(())
-        })
+        };
+        match batches.as_slice() {
+            // No other thread is woken for the one file of many a COPY.
+            [only] => fill(only),
+            batches => batches.par_iter().try_for_each(fill),
+        }
     }
 
     fn object(
