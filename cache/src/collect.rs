@@ -190,7 +190,9 @@ impl Collection<'_> {
         let mut kept = BTreeSet::new();
         for image in images.list()? {
             let wanted = self.policy.images == KeepImages::All || named.contains(&image.id);
-            if wanted || !self.remove_unused_file(&images.image_path(&image.id))? {
+            let path = images.image_path(&image.id);
+            // A build that has stored its image and not named it yet holds the configuration.
+            if wanted || !self.remove_victim(&path, &path, Pin::Blob(image.id))? {
                 kept.insert(image.id);
                 self.keep_image(&image, metas)?;
             } else {

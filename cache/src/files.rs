@@ -112,24 +112,26 @@ pub(crate) enum Placed {
 
 /// Renames over whatever file is there, making the directory when it is missing.
 pub(crate) fn rename_over(from: &Path, to: &Path) -> Result<(), FileError> {
-    match fs::rename(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_parent(to)?;
-            fs::rename(from, to).at("rename into place", to)
-        }
-        result => result.at("rename into place", to),
-    }
+    with_parent(to, || fs::rename(from, to))?.at("rename into place", to)
 }
 
 /// Renames a file or directory to a name that must be free, making the directory when it is missing.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<Placed, FileError> {
-    match rename_noreplace(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_parent(to)?;
-            placed(rename_noreplace(from, to), to)
+    placed(with_parent(to, || rename_noreplace(from, to))?, to)
+}
+
+/// Renames to a place whose directory may be missing, and may be removed by a collection each time it has just been made.
+fn with_parent(to: &Path, rename: impl Fn() -> io::Result<()>) -> Result<io::Result<()>, FileError> {
+    const TRIES: usize = 100;
+    let mut result = rename();
+    for _ in 0..TRIES {
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_parent(to)?,
+            _ => break,
         }
-        result => placed(result, to),
+        result = rename();
     }
+    Ok(result)
 }
 
 fn placed(result: io::Result<()>, to: &Path) -> Result<Placed, FileError> {
@@ -274,6 +276,32 @@ pub(crate) fn disk_usage(path: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_get_into_place_while_their_directory_is_removed_again_and_again() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("place");
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    // Gone already, or not empty: both are fine.
+                    let _ = fs::remove_dir(&directory);
+                }
+            });
+            for number in 0..300 {
+                let (from, to) = (home.path().join("from"), directory.join(number.to_string()));
+                fs::write(&from, "x").unwrap();
+                let renamed = rename_over(&from, &to);
+                fs::remove_file(&to).ok();
+                if renamed.is_err() {
+                    done.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                renamed.unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
 
     #[test]
     fn a_tree_deeper_than_any_path_is_removed() {
