@@ -449,19 +449,24 @@ fn outputs(arguments: &BuildArguments) -> Result<Vec<Output>, ArgumentError> {
         return Err(ArgumentError::value("--output", word, "only one output can go to standard output"));
     }
     if arguments.output.push {
-        add_push(&mut outputs);
+        add_push(&mut outputs, !arguments.image.tag.is_empty());
     }
     check_push(arguments, &outputs)?;
     annotate(arguments, &mut outputs)?;
     Ok(outputs)
 }
 
-/// `--push` makes `type=image` a push, and is an output of its own where there is none to a registry.
-fn add_push(outputs: &mut Vec<Output>) {
+/// `--push` makes `type=image` a push, and pushes the build's own names where no other output does.
+fn add_push(outputs: &mut Vec<Output>, has_tags: bool) {
     for output in outputs.iter_mut().filter(|output| output.kind == OutputKind::Image) {
         output.kind = OutputKind::Registry(Push::default());
     }
-    if !outputs.iter().any(|output| matches!(output.kind, OutputKind::Registry(_))) {
+    let pushes = |output: &&Output| matches!(output.kind, OutputKind::Registry(_));
+    let done = match has_tags {
+        true => outputs.iter().filter(pushes).any(|output| output.names.is_empty()),
+        false => outputs.iter().any(|output| pushes(&output)),
+    };
+    if !done {
         outputs.push(Output::new(OutputKind::Registry(Push::default()), None));
     }
 }

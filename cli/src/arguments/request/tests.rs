@@ -200,6 +200,9 @@ fn push_is_an_output_to_a_registry() {
     assert_eq!(kinds(&["--push", "-o", "type=image,name=a", "."]), [registry]);
     assert_eq!(kinds(&["--push", "-o", "type=registry,name=a", "."]), [registry]);
     assert_eq!(kinds(&["--push", "-t", "a", "-o", "out", "."]), [OutputKind::Local, registry]);
+    // A name of its own is not the build's.
+    assert_eq!(kinds(&["--push", "-t", "b", "-o", "type=image,name=a", "."]), [registry, registry]);
+    assert_eq!(kinds(&["--push", "-t", "b", "-o", "type=image", "."]), [registry]);
     assert_eq!(kinds(&["--push=false", "."]), []);
     assert!(refused(&["--push", "."]).contains("no name"));
     assert!(refused(&["--push", "--offline", "-t", "a", "."]).contains("--offline"));
