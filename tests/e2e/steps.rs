@@ -86,9 +86,10 @@ fn files_holding(directory: &std::path::Path, text: &str) -> Vec<std::path::Path
 fn a_cache_mount_stays_between_builds_and_out_of_the_image() {
     let Some(bench) = Bench::with_base() else { return };
     let step = "RUN --mount=type=cache,target=/kept echo x >> /kept/lines; wc -l < /kept/lines > /count\n";
-    bench.dockerfile(&format!("FROM base\n{step}"));
+    bench.dockerfile(&format!("FROM base\nARG RUN\n{step}"));
     for count in ["1\n", "2\n", "3\n"] {
-        bench.mica(&["build", "--no-cache", "-o", "type=tar,dest=../out.tar", "."]).succeeds();
+        let again = format!("RUN={}", count.trim_end());
+        bench.mica(&["build", "--build-arg", &again, "-o", "type=tar,dest=../out.tar", "."]).succeeds();
         let out = std::fs::read(bench.path("out.tar")).unwrap();
         let mut archive = tar::Archive::new(out.as_slice());
         let mut told = String::new();

@@ -15,6 +15,7 @@ use crate::engine::build::{BuildError, BuildReport};
 use crate::engine::context::DockerfileText;
 use crate::engine::request::{BuildRequest, ContextInput, DockerfileInput, Output};
 use crate::engine::runner::StepError;
+use crate::engine::spool::Spooled;
 use crate::engine::{Engine, chain};
 use crate::environment::Environment;
 use crate::progress::{BuildResult, Progress, Summary, View, renderer};
@@ -33,7 +34,8 @@ pub(super) fn run(
         say(&notice);
     }
     let engine = setup::engine(global, environment)?;
-    take_standard_input(arguments, &mut request, &engine)?;
+    // A context from standard input lies in a file that lasts as long as this.
+    let _spooled = take_standard_input(arguments, &mut request, &engine)?;
     let runtime = setup::runtime()?;
     if call.call != Call::Build {
         return runtime.block_on(check::run(&engine, request, call, environment));
@@ -50,7 +52,7 @@ fn take_standard_input(
     arguments: &BuildArguments,
     request: &mut BuildRequest,
     engine: &Engine,
-) -> Result<(), Failure> {
+) -> Result<Option<Spooled>, Failure> {
     let failed = |error| Failure::local("cannot read standard input", error);
     match arguments.standard_input() {
         StandardInput::Unused => {}
@@ -63,18 +65,16 @@ fn take_standard_input(
             let spooled = engine.spool(&mut std::io::stdin().lock()).map_err(failed)?;
             if spooled.looks_like(is_archive).map_err(failed)? {
                 request.context = ContextInput::Archive(spooled.path().to_owned());
-            } else {
-                let text = std::fs::read(spooled.path()).map_err(failed)?;
-                if text.is_empty() {
-                    return Err(Failure::plain(
-                        "standard input is empty: neither a Dockerfile nor a context",
-                    ));
-                }
-                request.dockerfile = DockerfileInput::Text(text);
+                return Ok(Some(spooled));
             }
+            let text = std::fs::read(spooled.path()).map_err(failed)?;
+            if text.is_empty() {
+                return Err(Failure::plain("standard input is empty: neither a Dockerfile nor a context"));
+            }
+            request.dockerfile = DockerfileInput::Text(text);
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 async fn build(

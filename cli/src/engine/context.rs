@@ -138,20 +138,14 @@ impl BuildContext {
         Ok(Self { root: scratch.files(), ignore: None, _unpacked: Some(scratch) })
     }
 
-    /// A directory below scratch space that was filled from elsewhere.
-    pub(crate) fn fetched(scratch: Scratch, subdirectory: &str) -> Result<Self, ContextError> {
-        let root = fs::canonicalize(scratch.files().join(subdirectory))
-            .map_err(|source| ContextError::Open { path: PathBuf::from(subdirectory), source })?;
-        if !root.starts_with(scratch.files()) || !root.is_dir() {
-            return Err(ContextError::NotAContext(PathBuf::from(subdirectory)));
-        }
-        Ok(Self { root, ignore: None, _unpacked: Some(scratch) })
+    /// Scratch space that was filled from elsewhere.
+    pub(crate) fn fetched(scratch: Scratch) -> Self {
+        Self { root: scratch.files(), ignore: None, _unpacked: Some(scratch) }
     }
 
     /// A context with nothing in it.
     pub(crate) fn empty(store: &Store) -> Result<Self, ContextError> {
-        let scratch = store.layers().begin()?;
-        Ok(Self { root: scratch.files(), ignore: None, _unpacked: Some(scratch) })
+        Ok(Self::fetched(store.layers().begin()?))
     }
 
     /// Where it is.

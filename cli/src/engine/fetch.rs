@@ -21,6 +21,7 @@ use super::blocking::blocking;
 use super::context::{BuildContext, ContextError};
 use super::request::{BuildRequest, SecretSource};
 use super::runner::Download;
+use super::ssh::{Agent, AgentError};
 use super::{Engine, Host, NetworkSetupError};
 
 /// The build argument that keeps `.git` in a context.
@@ -57,6 +58,9 @@ pub(crate) enum FetchError {
     /// The network could not be set up.
     #[error(transparent)]
     Network(#[from] NetworkSetupError),
+    /// There is no ssh agent.
+    #[error("ssh `default`")]
+    Agent(#[from] AgentError),
     /// A secret could not be read.
     #[error("cannot read the secret `{id}`")]
     Secret {
@@ -182,17 +186,14 @@ impl Host {
         url.keep_git_dir = source.keep_git_dir.or(url.keep_git_dir);
         url.checksum = source.checksum.clone().or(url.checksum);
         let scratch = self.clone_repository(&url, request).await?;
-        let root = match &url.subdir {
-            Some(subdirectory) => scratch.files().join(subdirectory.trim_start_matches('/')),
-            None => scratch.files(),
-        };
         blocking(move || {
             let options = ScanOptions { ignored: &|_, _| Decision::Keep, wanted: None, store: None };
-            Ok((ContextTree::scan(&root, &options)?, scratch))
+            Ok((ContextTree::scan(&scratch.files(), &options)?, scratch))
         })
         .await
     }
 
+    /// Checks out the repository, or the directory of it that the address names.
     async fn clone_repository(&self, url: &GitUrl, request: &BuildRequest) -> Result<Scratch, FetchError> {
         if request.offline {
             return Err(FetchError::Offline(url.remote().to_owned()));
@@ -200,7 +201,14 @@ impl Host {
         let mut environment = GitEnvironment::new(self.path.clone());
         environment.proxies =
             self.proxy.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-        environment.ssh_agent = request.ssh.get("default").and_then(|sockets| sockets.first().cloned());
+        let agent = match request.ssh.get("default").cloned() {
+            Some(given) => {
+                let (store, path) = (self.store.clone(), self.path.clone());
+                Some(blocking(move || Agent::open(&store, &given, &path)).await?)
+            }
+            None => None,
+        };
+        environment.ssh_agent = agent.as_ref().map(|agent| agent.socket().to_owned());
         environment.authorization = git_authorization(url, request)?;
         let git = Git::new(environment, Arc::new(ProcessRunner));
         let (scratch, working) = (self.store.layers().begin()?, self.store.layers().begin()?);
@@ -282,7 +290,7 @@ impl Engine {
                     git.keep_git_dir = Some(true);
                 }
                 let scratch = self.host.clone_repository(&git, request).await?;
-                BuildContext::fetched(scratch, git.subdir.as_deref().unwrap_or_default())?
+                BuildContext::fetched(scratch)
             }
             None => self.http_context(url, request, events).await?,
         };
@@ -310,7 +318,7 @@ impl Engine {
             let scratch = store.layers().begin()?;
             std::fs::copy(&download.file, scratch.files().join("Dockerfile"))
                 .map_err(|source| ContextError::Open { path: download.file.clone(), source })?;
-            BuildContext::fetched(scratch, "")
+            Ok(BuildContext::fetched(scratch))
         })
         .await
     }

@@ -40,7 +40,8 @@ pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod runner;
 pub(crate) mod size;
-mod spool;
+pub(crate) mod spool;
+mod ssh;
 mod terminal_pair;
 pub(crate) mod versions;
 

@@ -81,7 +81,7 @@ pub(crate) enum StepError {
     },
     /// A secret or ssh agent that must be there was not given.
     #[error("{instruction}: {what} `{id}` is required but was not given")]
-    Missing { instruction: String, what: &'static str, id: String, flag: &'static str },
+    Missing { instruction: String, what: &'static str, id: String, help: String },
     /// A mount cannot be made.
     #[error("{instruction}: {reason}")]
     Mount { instruction: String, reason: String },
@@ -152,8 +152,8 @@ impl StepError {
         Self::Read { instruction: instruction(step), path: String::from_utf8_lossy(path).into_owned(), error }
     }
 
-    pub(super) fn missing(step: &Step, what: &'static str, id: &str, flag: &'static str) -> Self {
-        Self::Missing { instruction: instruction(step), what, id: id.to_owned(), flag }
+    pub(super) fn missing(step: &Step, what: &'static str, id: &str, help: String) -> Self {
+        Self::Missing { instruction: instruction(step), what, id: id.to_owned(), help }
     }
 
     pub(super) fn mount(step: &Step, reason: impl Into<String>) -> Self {
@@ -172,7 +172,7 @@ impl StepError {
     /// Returns what to do about it, where that is known.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Missing { what, id, flag, .. } => Some(format!("give the {what} with `{flag} {id}…`")),
+            Self::Missing { help, .. } => Some(help.clone()),
             Self::Base(error) => error.hint(),
             Self::Foreign { .. } => Some(
                 "register one with binfmt_misc, as the packages qemu-user-static and binfmt-support do (it needs the flag F); \

@@ -12,9 +12,10 @@ mod mounts;
 mod reason;
 mod run;
 mod source;
+mod ssh;
 mod workdir;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(super) log: BuildLog,
     /// Whether it was said that steps have no network.
     network_told: AtomicBool,
+    /// Cache mounts that were emptied because the cache is not to be used.
+    emptied: Mutex<BTreeSet<String>>,
     /// Where each step stands in its file, to find earlier records of the same place.
     places: BTreeMap<StepId, PlaceId>,
     /// Files of resolved source steps.
@@ -82,6 +85,7 @@ impl EngineRunner {
             contexts,
             log,
             network_told: AtomicBool::new(false),
+            emptied: Mutex::default(),
             places: places(graph, identity),
             files: Mutex::default(),
             taken: Mutex::default(),
@@ -113,6 +117,15 @@ impl Shared {
 
     fn keep_taken(&self, step: StepId, taken: Vec<Taken>) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(step, Arc::new(taken));
+    }
+
+    /// Empties a cache mount once a build, so that later steps of the build meet what earlier ones left there.
+    fn empty_cache_mount(&self, name: &str) -> Result<(), StepError> {
+        let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        if emptied.insert(name.to_owned()) {
+            self.store.mounts().prune(name)?;
+        }
+        Ok(())
     }
 
     fn place(&self, step: StepId) -> PlaceId {

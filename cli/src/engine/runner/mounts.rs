@@ -12,9 +12,12 @@ use mica_solver::{KeyParts, Step, StepInputs, StepResult};
 
 use super::copy::{Bearer, Taken, copy_into, layer_of};
 use super::source::SourceFiles;
+use super::ssh::AgentSocket;
 use super::{Shared, StepError};
+use crate::engine::chain;
 use crate::engine::patterns::DockerfilePatterns;
 use crate::engine::request::SecretSource;
+use crate::engine::ssh::Agent;
 
 /// The sandbox's own version; raised when a change of it could be seen by a step.
 const SANDBOX_VERSION: u32 = 1;
@@ -99,8 +102,10 @@ pub(super) struct Prepared {
     pub env: Vec<(String, String)>,
     /// Values to be kept out of the log.
     pub secrets: Vec<Vec<u8>>,
-    /// Cache mounts in use.
-    pub leases: Vec<MountLease>,
+    /// Cache mounts in use, by name.
+    pub leases: BTreeMap<String, MountLease>,
+    /// Sockets of agents.
+    pub sockets: Vec<AgentSocket>,
 }
 
 /// Prepares all mounts of `run`.
@@ -111,16 +116,59 @@ pub(super) fn prepare(
     inputs: &StepInputs,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Prepared, StepError> {
-    let mut prepared = Prepared::default();
     let taken = shared.taken(step.id);
     let mut taken = taken.iter();
-    for (number, mount) in run.mounts.iter().enumerate() {
+    let with_content: Vec<(&RunMount, Option<&Taken>)> =
+        run.mounts.iter().map(|mount| (mount, content_source(mount).and_then(|_| taken.next()))).collect();
+    let leases = take_caches(shared, step, &with_content, cancelled)?;
+    let mut prepared = Prepared { leases, ..Prepared::default() };
+    for (number, (mount, content)) in with_content.into_iter().enumerate() {
         let id = SourceId(format!("mount-{number}"));
-        let content = content_source(mount).and_then(|_| taken.next());
-        let mut preparing = Preparing { shared, step, inputs, prepared: &mut prepared, id, cancelled };
+        let mut preparing = Preparing { shared, step, inputs, prepared: &mut prepared, id };
         preparing.mount(mount, content)?;
     }
     Ok(prepared)
+}
+
+/// Takes the directories of all cache mounts. Mounts of one name share one; all steps take theirs in the order of names, so that
+/// no two wait for each other.
+fn take_caches(
+    shared: &Shared,
+    step: &Step,
+    mounts: &[(&RunMount, Option<&Taken>)],
+    cancelled: &dyn Fn() -> bool,
+) -> Result<BTreeMap<String, MountLease>, StepError> {
+    let mut wanted = BTreeMap::new();
+    for (mount, content) in mounts {
+        if let RunMountKind::Cache { id, sharing, mode, uid, gid, .. } = &mount.kind {
+            let owner = (*uid, *gid, *mode);
+            wanted.entry(cache_name(id, owner, *content)).or_insert((*sharing, owner, *content));
+        }
+    }
+    let mut leases = BTreeMap::new();
+    for (name, (sharing, owner, content)) in wanted {
+        if step.ignore_cache {
+            shared.empty_cache_mount(&name)?;
+        }
+        let sharing = match sharing {
+            Sharing::Shared => CacheSharing::Shared,
+            Sharing::Private => CacheSharing::Private,
+            Sharing::Locked => CacheSharing::Locked,
+        };
+        let make = |directory: &std::path::Path| fill(shared, step, directory, owner, content);
+        let lease = shared.store.mounts().take(&name, sharing, &make, cancelled)?;
+        leases.insert(name, lease);
+    }
+    Ok(leases)
+}
+
+/// Another owner or mode, or other initial content, is another cache directory, as in the reference.
+fn cache_name(id: &str, (uid, gid, mode): (u32, u32, u32), content: Option<&Taken>) -> String {
+    let mut name = format!("{id}\0{uid}:{gid} {mode:o}");
+    if let Some(content) = content {
+        name.push_str(&blake3::Hash::from_bytes(content.selection.digest()).to_hex());
+    }
+    name
 }
 
 struct Preparing<'a> {
@@ -129,7 +177,6 @@ struct Preparing<'a> {
     inputs: &'a StepInputs,
     prepared: &'a mut Prepared,
     id: SourceId,
-    cancelled: &'a dyn Fn() -> bool,
 }
 
 impl Preparing<'_> {
@@ -139,9 +186,8 @@ impl Preparing<'_> {
                 let content = content.expect("a bind mount has content");
                 Some(self.bind(*slot, source, *read_only, content)?)
             }
-            RunMountKind::Cache { id, sharing, read_only, mode, uid, gid, .. } => {
-                let owner = (*uid, *gid, *mode);
-                Some(self.cache(id, *sharing, *read_only, owner, content)?)
+            RunMountKind::Cache { id, read_only, mode, uid, gid, .. } => {
+                Some(self.cache(&cache_name(id, (*uid, *gid, *mode), content), *read_only))
             }
             RunMountKind::Tmpfs { size } => Some(MountKind::Tmpfs { size: *size }),
             RunMountKind::Secret { .. } => self.secret(mount)?,
@@ -191,43 +237,28 @@ impl Preparing<'_> {
         Ok(ids)
     }
 
-    /// Another owner or mode, or other initial content, is another cache directory, as in the reference.
-    fn cache(
-        &mut self,
-        id: &str,
-        sharing: Sharing,
-        read_only: bool,
-        (uid, gid, mode): (u32, u32, u32),
-        content: Option<&Taken>,
-    ) -> Result<MountKind, StepError> {
-        let sharing = match sharing {
-            Sharing::Shared => CacheSharing::Shared,
-            Sharing::Private => CacheSharing::Private,
-            Sharing::Locked => CacheSharing::Locked,
-        };
-        let mut name = format!("{id}\0{uid}:{gid} {mode:o}");
-        if let Some(content) = content {
-            name.push_str(&blake3::Hash::from_bytes(content.selection.digest()).to_hex());
-        }
-        let make =
-            |directory: &std::path::Path| fill(self.shared, self.step, directory, (uid, gid, mode), content);
-        let lease = self.shared.store.mounts().take(&name, sharing, &make, self.cancelled)?;
+    fn cache(&mut self, name: &str, read_only: bool) -> MountKind {
+        let lease = self.prepared.leases.get(name).expect("all cache mounts were taken before");
         self.prepared.sources.insert(self.id.clone(), Source::Path(lease.path().to_owned()));
-        self.prepared.leases.push(lease);
-        Ok(MountKind::Bind { source: self.id.clone(), subpath: String::new(), readonly: read_only })
+        MountKind::Bind { source: self.id.clone(), subpath: String::new(), readonly: read_only }
     }
 
     fn secret(&mut self, mount: &RunMount) -> Result<Option<MountKind>, StepError> {
         let RunMountKind::Secret { id, env, required, mode, uid, gid } = &mount.kind else { return Ok(None) };
-        let value =
-            match self.shared.request.secrets.get(id) {
-                None if *required => return Err(StepError::missing(self.step, "secret", id, "--secret id=")),
-                None => None,
-                Some(SecretSource::Value(value)) => Some(value.clone()),
-                Some(SecretSource::File(path)) => Some(std::fs::read(path).map_err(|error| {
+        let value = match self.shared.request.secrets.get(id) {
+            None if *required => {
+                let help =
+                    format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`");
+                return Err(StepError::missing(self.step, "secret", id, help));
+            }
+            None => None,
+            Some(SecretSource::Value(value)) => Some(value.clone()),
+            Some(SecretSource::File(path)) => {
+                Some(std::fs::read(path).map_err(|error| {
                     StepError::read(self.step, path.as_os_str().as_encoded_bytes(), error)
-                })?),
-            };
+                })?)
+            }
+        };
         if let Some(name) = env {
             let text = String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned();
             self.prepared.env.push((name.clone(), text));
@@ -246,21 +277,24 @@ impl Preparing<'_> {
         mount: &RunMount,
         id: &str,
         required: bool,
-        (_uid, _gid, _mode): (u32, u32, u32),
+        (uid, gid, mode): (u32, u32, u32),
     ) -> Result<Option<MountKind>, StepError> {
-        let Some(sockets) = self.shared.request.ssh.get(id) else {
+        let Some(given) = self.shared.request.ssh.get(id) else {
             if required {
-                return Err(StepError::missing(self.step, "ssh agent", id, "--ssh "));
+                let help = format!("give it with `--ssh {id}`, or `--ssh {id}=SOCKET|KEY`");
+                return Err(StepError::missing(self.step, "ssh agent", id, help));
             }
             return Ok(None);
         };
-        let [socket] = sockets.as_slice() else {
-            return Err(StepError::mount(
-                self.step,
-                format!("ssh `{id}`: exactly one agent socket can be given"),
-            ));
-        };
-        self.prepared.sources.insert(self.id.clone(), Source::Path(socket.clone()));
+        let store = &self.shared.store;
+        let agent = Agent::open(store, given, &self.shared.host.path)
+            .map_err(|error| StepError::mount(self.step, format!("ssh `{id}`: {}", chain(&error))))?;
+        let owner = (store.ownership() != Ownership::Single).then_some((uid, gid));
+        let socket = AgentSocket::open(store.layers().begin()?, agent, owner, mode).map_err(|error| {
+            StepError::mount(self.step, format!("ssh `{id}`: cannot make a socket: {error}"))
+        })?;
+        self.prepared.sources.insert(self.id.clone(), Source::Path(socket.path().to_owned()));
+        self.prepared.sockets.push(socket);
         self.prepared.env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));
         Ok(Some(MountKind::SshSocket { source: self.id.clone() }))
     }

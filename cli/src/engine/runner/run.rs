@@ -80,7 +80,7 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     let duration = begin.elapsed();
     let parent = layers.tree(&work.inputs.parent)?;
     let committed = layers.commit_upper(snapshot, &parent, &|_| false, copy::seconds_now().0)?;
-    drop(prepared.leases);
+    drop((prepared.leases, prepared.sockets));
     copy::record(work, committed.layer.id(), Vec::new(), Some((started, duration)))?;
     drop(lock);
     Ok(Executed {
