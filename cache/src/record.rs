@@ -198,11 +198,13 @@ impl RecordStore {
         if numbered(&directory)?.last().map(|(number, _)| *number) != Some(memo.newest) {
             return Ok(None);
         }
-        self.load(key, memo.record, &directory.join(format!("{:08}", memo.record)))
+        let found = self.load(key, memo.record, &directory.join(format!("{:08}", memo.record)))?;
+        Ok(found.filter(|stored| digest_conditions(&stored.record.conditions) == memo.conditions))
     }
 
-    /// Remembers that the conditions of record `number` hold for `tree`.
-    pub fn remember(&self, key: &RecordKey, tree: &TreeHash, number: u64) -> Result<(), FileError> {
+    /// Remembers that the conditions of `stored` hold for `tree`.
+    pub fn remember(&self, key: &RecordKey, tree: &TreeHash, stored: &StoredRecord) -> Result<(), FileError> {
+        let number = stored.number;
         let directory = self.directory(key);
         let newest = numbered(&directory)?.last().map_or(number, |(newest, _)| *newest);
         let memos: Vec<_> =
@@ -212,7 +214,8 @@ impl RecordStore {
                 remove_file(&path)?;
             }
         }
-        self.shared.write(&memo_path(&directory, tree), &seal(&Memo { record: number, newest }))
+        let conditions = digest_conditions(&stored.record.conditions);
+        self.shared.write(&memo_path(&directory, tree), &seal(&Memo { record: number, newest, conditions }))
     }
 
     /// Notes that `key` is what a step at `place` has now; the last few are kept.
@@ -285,6 +288,13 @@ impl RecordStore {
 struct Memo {
     record: u64,
     newest: u64,
+    /// What was verified. A number alone may come again when the record that had it was collected.
+    conditions: String,
+}
+
+fn digest_conditions(conditions: &[Fact]) -> String {
+    let text = serde_json::to_vec(conditions).expect("facts are plain text");
+    blake3::hash(&text).to_hex().to_string()
 }
 
 fn memo_path(directory: &Path, tree: &TreeHash) -> PathBuf {
@@ -410,10 +420,27 @@ mod tests {
         assert_eq!(records.holds_for(&key, &tree).unwrap(), None);
         records.put(&record(layer, "one"), Replace::Keep).unwrap();
         records.put(&record(layer, "two"), Replace::Keep).unwrap();
-        records.remember(&key, &tree, 1).unwrap();
+        let one = records.get(&key).unwrap().pop().unwrap();
+        records.remember(&key, &tree, &one).unwrap();
         assert_eq!(records.holds_for(&key, &tree).unwrap().unwrap().record.step, "one");
         assert_eq!(records.holds_for(&key, &TreeHash([2; 32])).unwrap(), None);
         records.put(&record(layer, "three"), Replace::Keep).unwrap();
+        assert_eq!(records.holds_for(&key, &tree).unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_verified_of_a_record_is_not_said_of_another_with_its_number() {
+        let (_home, store, layer) = store_with_layer();
+        let (records, key, tree) = (store.records(), RecordKey([7; 32]), TreeHash([1; 32]));
+        records.put(&record(layer, "one"), Replace::Keep).unwrap();
+        let one = records.get(&key).unwrap().pop().unwrap();
+        records.remember(&key, &tree, &one).unwrap();
+        // A collection that was killed between a record and what is remembered of it.
+        std::fs::remove_file(records.directory(&key).join("00000001")).unwrap();
+        let other =
+            mica_image::tree::Fact { path: b"usr".to_vec(), observed: mica_image::tree::Observed::Absent };
+        let two = CacheRecord { conditions: vec![other], ..record(layer, "two") };
+        assert_eq!(records.put(&two, Replace::Keep).unwrap(), 1);
         assert_eq!(records.holds_for(&key, &tree).unwrap(), None);
     }
 

@@ -5,7 +5,7 @@
 //! how they were made.
 //!
 //! What is not here, on purpose: proxy variables, values of secrets and ssh agents, addresses of extra hosts, CPU and memory
-//! limits, and everything about a cache mount but its place (its content is the step's own business).
+//! limits, and of a cache mount its name, sharing and content, which are the step's own business.
 //! A COPY's key does not hold its parent tree: what it reads there becomes conditions of its record.
 
 use std::fmt;
@@ -153,7 +153,9 @@ fn run_parts(parts: &mut KeyParts, step: &Step, run: &RunOp, parent: &Tree) {
 fn mount_value(kind: &RunMountKind) -> String {
     match kind {
         RunMountKind::Bind { read_only, .. } => format!("bind read-only={read_only}"),
-        RunMountKind::Cache { read_only, .. } => format!("cache read-only={read_only}"),
+        RunMountKind::Cache { read_only, mode, uid, gid, .. } => {
+            format!("cache read-only={read_only} mode={mode:o} owner={uid}:{gid}")
+        }
         RunMountKind::Tmpfs { size } => format!("tmpfs size={}", size.unwrap_or(0)),
         RunMountKind::Secret { id, env, required, mode, uid, gid } => format!(
             "secret id={id} env={} required={required} mode={mode:o} owner={uid}:{gid}",

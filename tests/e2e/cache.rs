@@ -3,7 +3,7 @@
 use std::fs::{File, FileTimes};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Bench, file, tar};
+use crate::support::{Bench, Image, file, tar};
 
 /// Two stages that take one file each, and one that takes from both.
 const TWO_BRANCHES: &str = "FROM base AS left\n\
@@ -160,4 +160,60 @@ fn a_failed_step_runs_again() {
     );
     bench.mica(&["build", "."]).exits(1);
     bench.mica(&["build", "."]).succeeds().says(&["1 step ran"]);
+}
+
+#[test]
+fn the_owner_of_a_linked_copy_is_looked_up_again_where_names_mean_something_else() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM scratch\nCOPY passwd /etc/\nCOPY --link --chown=app f /etc/f\n").write("f", "f\n");
+    let owner_with = |id: u32| {
+        bench.write("passwd", format!("app:x:{id}:{id}::/:/bin/sh\n"));
+        bench.mica(&["build", "-o", "type=oci,dest=../out.tar", "."]).succeeds();
+        Image::read(&std::fs::read(bench.path("out.tar")).unwrap()).files["/etc/f"].clone()
+    };
+    assert_eq!(owner_with(5), "file 0644 5:5 f\n");
+    assert_eq!(owner_with(6), "file 0644 6:6 f\n");
+    assert_eq!(owner_with(5), "file 0644 5:5 f\n");
+}
+
+#[test]
+fn a_linked_copy_is_cached_whatever_it_lies_on() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM scratch\nCOPY a /dir/\nCOPY --link b /dir/\n").write("a", "1\n").write("b", "b\n");
+    bench.mica(&["build", "."]).succeeds().says(&["2 steps ran"]);
+    bench.mica(&["build", "."]).succeeds().says(&["all 2 steps were cached"]);
+    bench.write("a", "2\n").mica(&["build", "."]).succeeds().says(&["1 step cached, 1 ran"]);
+}
+
+#[test]
+fn a_stage_without_files_has_nothing_to_copy() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM scratch AS none\nFROM scratch\nCOPY --from=none /missing /x\n");
+    bench.mica(&["build", "."]).exits(1).says(&["`/missing` not found"]);
+}
+
+#[test]
+fn a_step_that_may_gain_no_privileges_is_another_step() {
+    let Some(bench) = Bench::with_base() else { return };
+    bench.dockerfile("FROM base\nRUN grep NoNewPrivs /proc/self/status > /seen\n");
+    bench.mica(&["build", "."]).succeeds();
+    let ran = bench.mica(&["build", "--no-new-privileges", "-o", "../out", "."]).succeeds();
+    ran.says(&["1 step ran"]);
+    assert_eq!(std::fs::read_to_string(bench.path("out/seen")).unwrap(), "NoNewPrivs:\t1\n");
+}
+
+#[test]
+fn the_directory_itself_of_a_mounted_stage_counts() {
+    let Some(bench) = Bench::with_base() else { return };
+    let with = |mode: &str| {
+        bench.dockerfile(&format!(
+            "FROM base AS made\nRUN mkdir /d && chmod {mode} /d\nFROM base\n\
+             RUN --mount=from=made,source=/d,target=/d stat -c %a /d > /mode\n"
+        ));
+        let out = format!("../{mode}");
+        bench.mica(&["build", "-o", &out, "."]).succeeds();
+        std::fs::read_to_string(bench.path(mode).join("mode")).unwrap()
+    };
+    assert_eq!(with("755"), "755\n");
+    assert_eq!(with("711"), "711\n");
 }

@@ -125,3 +125,40 @@ fn the_host_cannot_be_seen() {
     ));
     bench.mica(&["build", "."]).succeeds();
 }
+
+#[test]
+fn steps_that_lock_the_same_caches_do_not_wait_for_each_other_for_ever() {
+    let Some(bench) = Bench::with_base() else { return };
+    let cache = |id: &str| format!("--mount=type=cache,sharing=locked,id={id},target=/{id}");
+    let (a, b) = (cache("a"), cache("b"));
+    let stage =
+        |name: &str, mounts: &str| format!("FROM base AS {name}\nRUN {mounts} sleep 0.3 && touch /{name}\n");
+    let copies = "FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /\n";
+    bench.dockerfile(&format!(
+        "{}{}{copies}",
+        stage("one", &format!("{a} {b}")),
+        stage("two", &format!("{b} {a}"))
+    ));
+    bench.mica(&["build", "--jobs", "2", "."]).succeeds();
+}
+
+#[test]
+fn a_step_may_mount_a_locked_cache_twice() {
+    let Some(bench) = Bench::with_base() else { return };
+    let cache = |target: &str| format!("--mount=type=cache,sharing=locked,id=a,target={target}");
+    bench.dockerfile(&format!(
+        "FROM base\nRUN {} {} touch /first/f && test -e /second/f\n",
+        cache("/first"),
+        cache("/second")
+    ));
+    bench.mica(&["build", "."]).succeeds();
+}
+
+#[test]
+fn a_key_is_not_handed_to_a_step_in_an_agents_place() {
+    let Some(bench) = Bench::with_base() else { return };
+    bench.dockerfile("FROM base\nRUN --mount=type=ssh,required cat $SSH_AUTH_SOCK > /stolen\n");
+    bench.write("key", "-----BEGIN OPENSSH PRIVATE KEY-----\n");
+    let ran = bench.mica(&["build", "--ssh", "default=key", "."]).exits(1);
+    ran.says(&["`key` is not taken as a key"]);
+}

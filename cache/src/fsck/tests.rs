@@ -10,7 +10,10 @@ use mica_image::{ContentDigest, DiffId, LayerId};
 
 use super::{Fate, FsckReport, Repair};
 use crate::layer::{ImportedBlob, testing};
-use crate::{CacheRecord, ImageRecord, PlaceId, RecordKey, Replace, Resolved, Store, TreeHash, VersionInfo};
+use crate::{
+    CacheRecord, ImageRecord, PlaceId, RecordKey, Replace, Resolved, Store, StoredRecord, TreeHash,
+    VersionInfo,
+};
 
 /// A store with one of everything: a pulled base that is unpacked, a step on top of it, a copy of one of its files, an image.
 struct Bench {
@@ -55,7 +58,8 @@ impl Bench {
                 duration: 1,
             };
             let number = store.records().put(&record, Replace::Keep).unwrap();
-            store.records().remember(&key, &TreeHash([1; 32]), number).unwrap();
+            let stored = StoredRecord { number, record };
+            store.records().remember(&key, &TreeHash([1; 32]), &stored).unwrap();
         }
         store.records().note_recent(&PlaceId([2; 32]), &KEY).unwrap();
         let image = store.blobs().put(b"{\"config\":1}").unwrap();

@@ -145,7 +145,8 @@ impl BuildContext {
 
     /// A context with nothing in it.
     pub(crate) fn empty(store: &Store) -> Result<Self, ContextError> {
-        Ok(Self::fetched(store.layers().begin()?))
+        let scratch = store.layers().begin()?;
+        Ok(Self { root: scratch.files(), ignore: None, _unpacked: Some(scratch) })
     }
 
     /// Where it is.

@@ -55,6 +55,9 @@ pub(crate) enum FetchError {
     /// Nothing may be fetched.
     #[error("`{0}` is not in the store, and the build is offline")]
     Offline(String),
+    /// The server says that a copy is up to date which there is not.
+    #[error("`{0}`: the server says that nothing changed, although it was asked for the first time")]
+    Unmodified(String),
     /// The network could not be set up.
     #[error(transparent)]
     Network(#[from] NetworkSetupError),
@@ -110,7 +113,7 @@ impl Host {
             return self.opened(source, known);
         }
         if request.offline {
-            return Err(FetchError::Offline(source.url.clone()));
+            return Err(FetchError::Offline(shown(&source.url)));
         }
         let validators = known.as_ref().map_or_else(Validators::default, |known| Validators {
             etag: known.etag.clone(),
@@ -120,7 +123,7 @@ impl Host {
         let asked = HttpRequest { validators, authorization, ..HttpRequest::new(&source.url) };
         let download = match (fetch(self.transport()?, &asked).await?, known) {
             (HttpResponse::NotModified, Some(known)) => known,
-            (HttpResponse::NotModified, None) => return Err(FetchError::Offline(source.url.clone())),
+            (HttpResponse::NotModified, None) => return Err(FetchError::Unmodified(shown(&source.url))),
             (HttpResponse::Fetched(file), _) => self.receive(&source.url, file, step, cx).await?,
         };
         self.opened(source, &download)

@@ -1,6 +1,6 @@
 //! COPY and ADD: what is taken (for the key), where it lands (with the conditions that follow), and the files written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -14,11 +14,11 @@ use mica_executor::copy::{
 };
 use mica_image::index::{Bytes, LayerIndex, LayerPath, Node, Time, TimeKind};
 use mica_image::root_dir::{Links, RootDir};
-use mica_image::tree::{MergedTree, RecordingTree, Tree, TreeEntry};
+use mica_image::tree::{FileTree, MergedTree, RecordingTree, TreeEntry};
 use mica_image::{FileDigest, LayerId};
 use mica_solver::graph::{CopyOp, CopySource, Unpack};
-use rayon::prelude::*;
 use mica_solver::{BuildEvent, Executed, KeyParts, Step, StepId, StepInputs, StepResult};
+use rayon::prelude::*;
 
 use super::source::SourceFiles;
 use super::{Shared, StepError, Work, lookup};
@@ -105,8 +105,9 @@ fn take(
                     Some((_, content)) => {
                         Selection::from_inline(name.as_bytes(), content.as_bytes().into(), 0o644, made_now())
                     }
-                    // An empty stage as a source has nothing in it.
-                    None => Selection::default(),
+                    // A stage without a step: nothing is there.
+                    None => select(&MergedTree::new(Vec::new()), &request)
+                        .map_err(|error| StepError::select(step, error))?,
                 };
                 Ok(Taken { part, selection, from: Bearer::Itself })
             }
@@ -135,16 +136,18 @@ pub(super) fn execute(work: &Work, copy: &CopyOp) -> Result<Executed, StepError>
     let shared = &work.shared;
     let spool = shared.store.layers().begin()?;
     let taken = unpacked(work, copy, &spool)?;
-    let parent = if copy.link { Tree::new() } else { work.inputs.parent.clone() };
-    let tree = shared.store.layers().tree(&parent)?;
-    let destination = RecordingTree::new(&tree);
+    let stage = shared.store.layers().tree(&work.inputs.parent)?;
+    let nothing = MergedTree::new(Vec::new());
+    // A linked copy is placed on nothing, but the names of its owner are looked up in the stage all the same.
+    let onto: &dyn FileTree = if copy.link { &nothing } else { &stage };
+    let (destination, names) = (RecordingTree::new(onto), RecordingTree::new(&stage));
     let chmod = copy
         .chmod
         .as_deref()
         .map(Chmod::parse)
         .transpose()
         .map_err(|error| StepError::mode(&work.step, error))?;
-    let owner = owner(work, copy, &destination)?;
+    let owner = owner(work, copy, &names)?;
     let options = PlaceOptions {
         destination: copy.destination.as_bytes(),
         owner,
@@ -154,17 +157,16 @@ pub(super) fn execute(work: &Work, copy: &CopyOp) -> Result<Executed, StepError>
     let selections: Vec<_> = taken.iter().map(|taken| &taken.selection).collect();
     let placement =
         place(&selections, &destination, &options).map_err(|error| StepError::place(&work.step, error))?;
-    store(work, &placement, &taken, destination.facts())
+    // What was found of nothing is always so, and is not to be looked for in a stage.
+    let placing = if copy.link { Vec::new() } else { destination.facts() };
+    let conditions: BTreeSet<_> = placing.into_iter().chain(names.facts()).collect();
+    store(work, &placement, &taken, conditions.into_iter().collect())
 }
 
 /// Looks up `--chown` names in the image that is copied into, which makes its passwd and group conditions of the record.
-fn owner(work: &Work, copy: &CopyOp, destination: &RecordingTree<'_>) -> Result<Option<Owner>, StepError> {
+fn owner(work: &Work, copy: &CopyOp, stage: &RecordingTree<'_>) -> Result<Option<Owner>, StepError> {
     let Some(spec) = &copy.chown else { return Ok(None) };
-    // A linked copy is placed on nothing, but its names are those of the stage all the same.
-    let parent = work.shared.store.layers().tree(&work.inputs.parent)?;
-    let linked = RecordingTree::new(&parent);
-    let tree = if copy.link { &linked } else { destination };
-    let (owner, unknown) = resolve_owner(spec, tree, &LayerReader { shared: &work.shared, facts: tree })
+    let (owner, unknown) = resolve_owner(spec, stage, &LayerReader { shared: &work.shared, facts: stage })
         .map_err(|error| StepError::owner(&work.step, error))?;
     for name in unknown {
         let message = format!("{}: `{name}` is not known in the image, 0 is used", work.step.name);

@@ -25,7 +25,7 @@ pub(super) fn find(
             if !holds(&stored.record.conditions, &tree)? {
                 continue;
             }
-            records.remember(&key, &hash, stored.number)?;
+            records.remember(&key, &hash, &stored)?;
         }
         return hit(shared, step, &key, parent, &stored.record).map(Some);
     }

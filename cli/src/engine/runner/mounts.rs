@@ -6,7 +6,7 @@ use mica_cache::{MountLease, Ownership, Sharing as CacheSharing};
 use mica_executor::copy::{Layout, SelectRequest, SourcePattern, select};
 use mica_executor::{MountKind, MountSpec, Source, SourceId, Writes};
 use mica_image::root_dir::{Links, RootDir};
-use mica_image::tree::{Tree, TreeLayer};
+use mica_image::tree::{FollowLast, MergedTree, Tree, TreeLayer, resolve};
 use mica_solver::graph::{NetworkMode, RunMount, RunMountKind, RunOp, Sharing};
 use mica_solver::{KeyParts, Step, StepInputs, StepResult};
 
@@ -36,15 +36,30 @@ pub(super) fn contents(
         // What runs without the network it asked for is never a hit for what runs with it.
         parts.push("network in effect", "none");
     }
+    if shared.request.no_new_privileges {
+        parts.push("no new privileges", "true");
+    }
     let mut all = Vec::new();
     for mount in &run.mounts {
         let Some((slot, source)) = content_source(mount) else { continue };
         let taken = take(shared, step, slot, source, &mount.target, inputs)?;
         parts.push(&taken.part, blake3::Hash::from_bytes(taken.selection.digest()).to_hex().to_string());
+        if let (RunMountKind::Bind { .. }, Some(StepResult::Tree(tree))) = (&mount.kind, inputs.slot(slot)) {
+            parts.push(format!("top of mount `{}`", mount.target), top(shared, step, tree, source)?);
+        }
         all.push(taken);
     }
     shared.keep_taken(step.id, all);
     Ok(parts)
+}
+
+/// Mode and owner of what is mounted: a selection has what is in a directory, a mount shows the directory itself.
+fn top(shared: &Shared, step: &Step, tree: &Tree, source: &str) -> Result<String, StepError> {
+    let tree = shared.store.layers().tree(tree)?;
+    let resolved = resolve(&tree, source.as_bytes(), FollowLast::Yes)
+        .map_err(|error| StepError::mount(step, error.to_string()))?;
+    let top = &resolved.entry.entry;
+    Ok(format!("{:04o} {}:{}", top.mode, top.uid, top.gid))
 }
 
 /// The slot and path whose content a mount shows at its start.
@@ -83,6 +98,12 @@ fn take(
                 let selection = select(&**tree, &request).map_err(|error| StepError::select(step, error))?;
                 Ok(Taken { part, selection, from: Bearer::Context(tree.clone()) })
             }
+            // A stage without a step.
+            SourceFiles::Inline(files) if files.is_empty() => {
+                let selection = select(&MergedTree::new(Vec::new()), &request)
+                    .map_err(|error| StepError::select(step, error))?;
+                Ok(Taken { part, selection, from: Bearer::Itself })
+            }
             SourceFiles::Download(_) | SourceFiles::Inline(_) => Err(StepError::mount(
                 step,
                 format!("nothing can be mounted at `{target}` from a single file source"),
@@ -118,11 +139,11 @@ pub(super) fn prepare(
 ) -> Result<Prepared, StepError> {
     let taken = shared.taken(step.id);
     let mut taken = taken.iter();
-    let with_content: Vec<(&RunMount, Option<&Taken>)> =
+    let mounts: Vec<_> =
         run.mounts.iter().map(|mount| (mount, content_source(mount).and_then(|_| taken.next()))).collect();
-    let leases = take_caches(shared, step, &with_content, cancelled)?;
+    let leases = take_caches(shared, step, &mounts, cancelled)?;
     let mut prepared = Prepared { leases, ..Prepared::default() };
-    for (number, (mount, content)) in with_content.into_iter().enumerate() {
+    for (number, (mount, content)) in mounts.into_iter().enumerate() {
         let id = SourceId(format!("mount-{number}"));
         let mut preparing = Preparing { shared, step, inputs, prepared: &mut prepared, id };
         preparing.mount(mount, content)?;
@@ -130,31 +151,32 @@ pub(super) fn prepare(
     Ok(prepared)
 }
 
-/// Takes the directories of all cache mounts. Mounts of one name share one; all steps take theirs in the order of names, so that
-/// no two wait for each other.
+/// Takes every cache of a step, each once and all in one order: steps that wait for each other's would wait for ever.
 fn take_caches(
     shared: &Shared,
     step: &Step,
     mounts: &[(&RunMount, Option<&Taken>)],
     cancelled: &dyn Fn() -> bool,
 ) -> Result<BTreeMap<String, MountLease>, StepError> {
-    let mut wanted = BTreeMap::new();
+    let mut caches = BTreeMap::new();
     for (mount, content) in mounts {
-        if let RunMountKind::Cache { id, sharing, mode, uid, gid, .. } = &mount.kind {
-            let owner = (*uid, *gid, *mode);
-            wanted.entry(cache_name(id, owner, *content)).or_insert((*sharing, owner, *content));
-        }
-    }
-    let mut leases = BTreeMap::new();
-    for (name, (sharing, owner, content)) in wanted {
-        if step.ignore_cache {
-            shared.empty_cache_mount(&name)?;
-        }
+        let RunMountKind::Cache { sharing, mode, uid, gid, .. } = &mount.kind else { continue };
         let sharing = match sharing {
             Sharing::Shared => CacheSharing::Shared,
             Sharing::Private => CacheSharing::Private,
             Sharing::Locked => CacheSharing::Locked,
         };
+        let wanted =
+            caches.entry(cache_name(mount, *content)).or_insert((sharing, (*uid, *gid, *mode), *content));
+        if sharing == CacheSharing::Locked || wanted.0 == CacheSharing::Shared {
+            wanted.0 = sharing;
+        }
+    }
+    let mut leases = BTreeMap::new();
+    for (name, (sharing, owner, content)) in caches {
+        if step.ignore_cache {
+            shared.empty_cache_mount(&name)?;
+        }
         let make = |directory: &std::path::Path| fill(shared, step, directory, owner, content);
         let lease = shared.store.mounts().take(&name, sharing, &make, cancelled)?;
         leases.insert(name, lease);
@@ -163,7 +185,8 @@ fn take_caches(
 }
 
 /// Another owner or mode, or other initial content, is another cache directory, as in the reference.
-fn cache_name(id: &str, (uid, gid, mode): (u32, u32, u32), content: Option<&Taken>) -> String {
+fn cache_name(mount: &RunMount, content: Option<&Taken>) -> String {
+    let RunMountKind::Cache { id, mode, uid, gid, .. } = &mount.kind else { return String::new() };
     let mut name = format!("{id}\0{uid}:{gid} {mode:o}");
     if let Some(content) = content {
         name.push_str(&blake3::Hash::from_bytes(content.selection.digest()).to_hex());
@@ -186,9 +209,7 @@ impl Preparing<'_> {
                 let content = content.expect("a bind mount has content");
                 Some(self.bind(*slot, source, *read_only, content)?)
             }
-            RunMountKind::Cache { id, read_only, mode, uid, gid, .. } => {
-                Some(self.cache(&cache_name(id, (*uid, *gid, *mode), content), *read_only))
-            }
+            RunMountKind::Cache { read_only, .. } => Some(self.cache(mount, *read_only, content)),
             RunMountKind::Tmpfs { size } => Some(MountKind::Tmpfs { size: *size }),
             RunMountKind::Secret { .. } => self.secret(mount)?,
             RunMountKind::Ssh { id, required, mode, uid, gid } => {
@@ -237,8 +258,9 @@ impl Preparing<'_> {
         Ok(ids)
     }
 
-    fn cache(&mut self, name: &str, read_only: bool) -> MountKind {
-        let lease = self.prepared.leases.get(name).expect("all cache mounts were taken before");
+    fn cache(&mut self, mount: &RunMount, read_only: bool, content: Option<&Taken>) -> MountKind {
+        let name = cache_name(mount, content);
+        let lease = self.prepared.leases.get(&name).expect("all caches were taken before");
         self.prepared.sources.insert(self.id.clone(), Source::Path(lease.path().to_owned()));
         MountKind::Bind { source: self.id.clone(), subpath: String::new(), readonly: read_only }
     }

@@ -20,6 +20,9 @@ use crate::engine::mask::Masker;
 /// Lines of output kept for the error message.
 const TAIL_LINES: usize = 20;
 
+/// Bytes of a line kept for it: a command may print without end and never break the line.
+const LONGEST_LINE: usize = 4096;
+
 /// Runs the command of a RUN step and stores what it changed.
 pub(super) async fn execute(work: Work) -> Result<Executed, StepError> {
     let token = work.cx.cancel.clone();
@@ -222,10 +225,13 @@ impl<'a> Output<'a> {
             // A log that cannot be written (a full disk) must not end the step; what is shown live is not lost.
             self.file = None;
         }
-        self.partial.extend_from_slice(bytes);
-        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            self.add_to_tail(&line);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LONGEST_LINE.saturating_sub(self.partial.len());
+            self.partial.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.partial);
+                self.add_to_tail(&line);
+            }
         }
         let stream = match stream {
             Stream::Stdout => LogStream::Stdout,
