@@ -196,3 +196,7 @@ fn workdir_parts(parts: &mut KeyParts, workdir: &WorkdirOp) {
 fn option_text(value: Option<&str>) -> String {
     value.map_or_else(String::new, |value| format!("={value}"))
 }
+
+#[cfg(test)]
+#[path = "key_tests.rs"]
+mod tests;
