@@ -199,3 +199,23 @@ fn umoci_unpacks_the_same_files() {
     assert_eq!(told.mode() & 0o7777, 0o600);
     assert!(!is_root || (told.uid(), told.gid()) == (3, 4));
 }
+
+#[test]
+fn a_tree_is_written_over_an_earlier_one_and_not_through_its_links() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM scratch\nCOPY tree /\n").write("tree/f", "1\n").write("tree/d/g", "g\n");
+    std::os::unix::fs::symlink("f", bench.context().join("tree/link")).unwrap();
+    let arguments = ["build", "-o", "../out", "."];
+    bench.mica(&arguments).succeeds();
+    bench.write("out-of-it", "untouched\n");
+    std::fs::remove_file(bench.path("out/d/g")).unwrap();
+    std::os::unix::fs::symlink(bench.context().join("out-of-it"), bench.path("out/d/g")).unwrap();
+    std::fs::write(bench.path("out/mine"), "mine\n").unwrap();
+    bench.write("tree/f", "2\n").mica(&arguments).succeeds();
+    let text = |path: &str| std::fs::read_to_string(bench.path(path)).unwrap();
+    assert_eq!(
+        (text("out/f"), text("out/d/g"), text("out/mine")),
+        ("2\n".into(), "g\n".into(), "mine\n".into())
+    );
+    assert_eq!(std::fs::read_to_string(bench.context().join("out-of-it")).unwrap(), "untouched\n");
+}

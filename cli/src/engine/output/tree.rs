@@ -33,6 +33,9 @@ pub(crate) enum TreeOutputError {
     /// The directory could not be made.
     #[error("cannot make or open the directory")]
     Directory(#[source] io::Error),
+    /// What was there before is in the way.
+    #[error("cannot replace what is there already")]
+    MakeWay(#[source] io::Error),
 }
 
 /// Writes the trees as one tar; several platforms each below a directory of their own.
@@ -67,8 +70,23 @@ pub(super) fn write_directory(
         std::fs::create_dir_all(&target).map_err(TreeOutputError::Directory)?;
         let root = RootDir::open(&target, Links::Refused).map_err(TreeOutputError::Directory)?;
         let index = LayerIndex::from_entries(flat(host, image)?)?;
+        make_way(&root, &index).map_err(TreeOutputError::MakeWay)?;
         let options = UnpackOptions { ownership: Ownership::Ignore, devices: false, opaque_xattr: None };
         materialise(&index, &|entry| open(&reader, entry), &root, &options)?;
+    }
+    Ok(())
+}
+
+/// Removes what has the place of a file, as of an earlier output into the same directory; directories are shared.
+fn make_way(root: &RootDir, index: &LayerIndex) -> io::Result<()> {
+    if root.list(b"")?.is_empty() {
+        return Ok(());
+    }
+    for entry in index.entries.iter().filter(|entry| !entry.is_directory()) {
+        match root.remove(&entry.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result?,
+        }
     }
     Ok(())
 }
