@@ -10,6 +10,8 @@ pub mod debug;
 pub mod device;
 pub mod diagnostic;
 pub mod dockerignore;
+#[cfg(test)]
+mod documented_tests;
 mod duration;
 mod flags;
 pub mod glob;

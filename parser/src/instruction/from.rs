@@ -4,9 +4,11 @@ use super::Context;
 use crate::flags::FlagKind;
 use crate::syntax::{FromInstruction, Instruction, Spanned};
 
+pub(super) const FLAGS: [(&str, FlagKind); 1] = [("platform", FlagKind::Text)];
+
 impl Context<'_> {
     pub(super) fn from(&mut self) -> Option<Instruction> {
-        let flags = self.flags(&[("platform", FlagKind::Text)]);
+        let flags = self.flags(&FLAGS);
         let (words, _) = self.words();
         let (image, alias) = match words {
             [image] => (image, None),

@@ -7,7 +7,7 @@ use crate::flags::{FlagKind, Flags};
 use crate::raw::Arguments;
 use crate::syntax::{CommandLine, HealthcheckInstruction, Instruction, Spanned};
 
-const FLAGS: [(&str, FlagKind); 5] = [
+pub(super) const FLAGS: [(&str, FlagKind); 5] = [
     ("interval", FlagKind::Text),
     ("timeout", FlagKind::Text),
     ("start-period", FlagKind::Text),

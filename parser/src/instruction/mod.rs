@@ -154,3 +154,16 @@ impl<'a> Context<'a> {
         }
     }
 }
+
+/// Returns the flags an instruction has.
+#[cfg(test)]
+pub(crate) fn flags_of(keyword: Keyword) -> &'static [FlagSpec] {
+    match keyword {
+        Keyword::Add => &transfer::ADD_FLAGS,
+        Keyword::Copy => &transfer::COPY_FLAGS,
+        Keyword::From => &from::FLAGS,
+        Keyword::Healthcheck => &healthcheck::FLAGS,
+        Keyword::Run => &run::FLAGS,
+        _ => &[],
+    }
+}

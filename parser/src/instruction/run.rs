@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::flags::{FlagKind, Flags};
 use crate::syntax::{Instruction, RunInstruction, Spanned};
 
-const FLAGS: [(&str, FlagKind); 4] = [
+pub(super) const FLAGS: [(&str, FlagKind); 4] = [
     ("mount", FlagKind::Repeated),
     ("network", FlagKind::Text),
     ("security", FlagKind::Text),

@@ -7,7 +7,7 @@ use crate::flags::{FlagKind, Flags};
 use crate::raw::{Opener, chomp};
 use crate::syntax::{AddInstruction, CopyInstruction, Heredoc, Instruction, Spanned, Transfer};
 
-const ADD_FLAGS: [(&str, FlagKind); 7] = [
+pub(super) const ADD_FLAGS: [(&str, FlagKind); 7] = [
     ("chown", FlagKind::Text),
     ("chmod", FlagKind::Text),
     ("link", FlagKind::Boolean),
@@ -17,7 +17,7 @@ const ADD_FLAGS: [(&str, FlagKind); 7] = [
     ("exclude", FlagKind::Repeated),
 ];
 
-const COPY_FLAGS: [(&str, FlagKind); 6] = [
+pub(super) const COPY_FLAGS: [(&str, FlagKind); 6] = [
     ("chown", FlagKind::Text),
     ("from", FlagKind::Text),
     ("chmod", FlagKind::Text),

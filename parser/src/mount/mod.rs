@@ -6,6 +6,8 @@
 mod parse;
 mod size;
 
+#[cfg(test)]
+pub(crate) use parse::KEYS;
 pub use parse::MountError;
 
 /// A mount of a RUN, in the words of its flag.
@@ -56,7 +58,7 @@ pub enum MountKind {
 }
 
 impl MountKind {
-    const ALL: [MountKind; 5] =
+    pub(crate) const ALL: [MountKind; 5] =
         [MountKind::Bind, MountKind::Cache, MountKind::Tmpfs, MountKind::Secret, MountKind::Ssh];
 
     /// Returns the name `type=` takes.

@@ -5,7 +5,7 @@ use crate::csv::{self, CsvError};
 use crate::go::{self, clean};
 use crate::suggest::did_you_mean;
 
-const KEYS: [&str; 19] = [
+pub(crate) const KEYS: [&str; 19] = [
     "type",
     "from",
     "source",
