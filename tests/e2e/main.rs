@@ -30,3 +30,4 @@ mod sharing;
 mod steps;
 mod tidy;
 mod versions;
+mod why;

@@ -7,8 +7,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::build::BuildArguments;
 use super::fsck::FsckArguments;
 use super::history::{
-    BlameArguments, DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments,
-    SizeArguments, UsageArguments,
+    BlameArguments, DiffArguments, HistoryArguments, LogArguments, PlanArguments, PruneArguments,
+    RollbackArguments, SizeArguments, UsageArguments, WhyArguments,
 };
 use super::image_index::ImageCommand;
 use super::images::{
@@ -105,6 +105,10 @@ pub(crate) enum Command {
     Save(SaveArguments),
     /// Make an image of one layer from a tar of a root file system
     Import(ImportArguments),
+    /// Tell what the last build did with each step, and why
+    Why(WhyArguments),
+    /// Tell what a build would do with each step, and run nothing
+    Plan(Box<PlanArguments>),
     /// Show the versions of a name: when, from what, and what changed
     Log(LogArguments),
     /// Make an earlier version of a name the newest again

@@ -120,6 +120,28 @@ pub(crate) struct BlameArguments {
     pub(crate) json: bool,
 }
 
+/// `mica why`.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArguments {
+    /// A step of the last build: `#7`, `stage:line`, or a stage [default: all]
+    #[arg(value_name = "STEP")]
+    pub(crate) step: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mica plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// What would be built, as for `mica build`.
+    #[command(flatten)]
+    pub(crate) build: super::build::BuildArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

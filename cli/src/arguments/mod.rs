@@ -26,8 +26,8 @@ pub(crate) use command_line::{Command, CommandLine, ContextCommand, DebugCommand
 pub(crate) use error::ArgumentError;
 pub(crate) use fsck::FsckArguments;
 pub(crate) use history::{
-    BlameArguments, DiffArguments, HistoryArguments, LogArguments, PruneArguments, RollbackArguments,
-    SizeArguments, UsageArguments,
+    BlameArguments, DiffArguments, HistoryArguments, LogArguments, PlanArguments, PruneArguments,
+    RollbackArguments, SizeArguments, UsageArguments, WhyArguments,
 };
 pub(crate) use image_index::{
     CopyArguments, CreateArguments, ImageCommand, IndexCommand, InspectIndexArguments,

@@ -48,7 +48,7 @@ pub(super) fn run(
 }
 
 /// Reads the context or the Dockerfile from standard input where `-` was given.
-fn take_standard_input(
+pub(super) fn take_standard_input(
     arguments: &BuildArguments,
     request: &mut BuildRequest,
     engine: &Engine,

@@ -20,6 +20,7 @@ mod push;
 mod run;
 mod setup;
 mod versions;
+mod why;
 mod words;
 
 use std::io::Write;
@@ -68,6 +69,8 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Load(arguments) => images::load(arguments, global, environment),
         Command::Save(arguments) => images::save(arguments, global, environment),
         Command::Import(arguments) => images::import(arguments, global, environment),
+        Command::Why(arguments) => why::why(arguments, global, environment),
+        Command::Plan(arguments) => why::plan(arguments, global, environment),
         Command::Log(arguments) => versions::log(arguments, global, environment),
         Command::Rollback(arguments) => versions::rollback(arguments, global, environment),
         Command::History(arguments) => versions::history(arguments, global, environment),

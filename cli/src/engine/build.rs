@@ -9,7 +9,7 @@ use mica_image::tar::TarOptions;
 use mica_image::tree::Tree;
 use mica_image::{ContentDigest, ImageConfig, Platform, Reference, Timestamp};
 use mica_parser::diagnostic::{Diagnostic, Severity};
-use mica_solver::graph::{HistoryItem, ImageSource, Target};
+use mica_solver::graph::{BuildGraph, HistoryItem, ImageSource, Target};
 use mica_solver::plan::{
     self, IgnoredPaths, NamedContext, Plan, PlanRequest, Planned, ResolvedImage, plan, unresolved_image,
 };
@@ -22,6 +22,7 @@ use super::assemble::{AssembledLayer, image_config};
 use super::bases::{BaseError, Bases};
 use super::blocking::blocking;
 use super::build_log::BuildLog;
+use super::build_record::{BuildRecord, Watch};
 use super::commit::commit_of;
 use super::context::{BuildContext, ContextError, DockerfileText, read_dockerfile};
 use super::output::{Exported, OutputError, StoredImage};
@@ -153,46 +154,46 @@ impl Engine {
         events: &EventSender,
         cancel: &CancellationToken,
     ) -> Result<BuildReport, BuildError> {
-        let request = Arc::new(request);
-        let planned = self.plan(&request, events, false).await?;
-        let inputs = inputs(&request, &planned);
-        let dockerfile = planned.dockerfile;
-        let Some(plan) = planned.plan.filter(|_| !has_errors(&planned.diagnostics)) else {
-            return Err(BuildError::Diagnostics { diagnostics: planned.diagnostics, dockerfile });
-        };
-        let (graph, targets) = (Arc::new(plan.graph), plan.targets);
-        let log = BuildLog::new(self.host.store.root(), now().unix().map_or(0, |(seconds, _)| seconds));
-        let identity = identity(&dockerfile, &planned.contexts);
-        let runner = Arc::new(EngineRunner::new(
-            self.host.clone(),
-            request.clone(),
-            planned.bases.clone(),
-            planned.contexts,
-            log,
-            (&graph, &targets),
-            &identity,
-        ));
+        let Begun { request, graph, targets, runner, dockerfile, diagnostics, inputs, log, epoch } =
+            begin(self, Arc::new(request), events).await?;
         let options = SolveOptions { jobs: request.jobs, cancel: cancel.clone() };
-        let solved = match solve(graph.clone(), runner.clone(), &options, events).await {
+        let mut watch = Watch::default();
+        let solved = watched(&graph, runner.clone(), &options, events, &mut watch).await;
+        let mut record = BuildRecord {
+            started: log.started(),
+            dockerfile: dockerfile.name.clone(),
+            names: local_names(&request).iter().map(Reference::familiar).collect(),
+            images: Vec::new(),
+            succeeded: false,
+            steps: watch.steps(&graph, &runner.all_causes()),
+        };
+        let solved = match solved {
             Ok(solved) => solved,
-            Err(SolveError::Canceled) => return Err(BuildError::Canceled),
-            Err(SolveError::Panicked(message)) => return Err(BuildError::Panicked(message)),
-            Err(SolveError::Step { step, error }) => {
-                return Err(BuildError::Step { step: Box::new(graph.step(step).clone()), dockerfile, error });
+            Err(error) => {
+                log.write_report(&record);
+                return Err(match error {
+                    SolveError::Canceled => BuildError::Canceled,
+                    SolveError::Panicked(message) => BuildError::Panicked(message),
+                    SolveError::Step { step, error } => {
+                        BuildError::Step { step: Box::new(graph.step(step).clone()), dockerfile, error }
+                    }
+                });
             }
         };
         runner.finish().await;
-        let epoch = plan.source_date_epoch;
         let mut stored = Vec::new();
         for target in &targets {
             stored.push(self.assemble(target, &solved, epoch).await?);
         }
         self.tag(&local_names(&request), &stored, &dockerfile, &inputs)?;
         let exported = self.write_outputs(&request, &stored, events).await?;
+        record.images = stored.iter().map(|image| image.id).collect();
+        record.succeeded = true;
+        log.write_report(&record);
         self.sync(events).await?;
         Ok(BuildReport {
             images: stored.iter().map(|image| BuiltImage { id: image.id }).collect(),
-            warnings: planned.diagnostics,
+            warnings: diagnostics,
             dockerfile,
             names: local_names(&request).iter().map(Reference::to_string).collect(),
             exported,
@@ -365,6 +366,75 @@ fn local_names(request: &BuildRequest) -> Vec<Reference> {
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(name.to_string()));
     names
+}
+
+/// A build that is planned and has its runner.
+pub(super) struct Begun {
+    pub(super) request: Arc<BuildRequest>,
+    pub(super) graph: Arc<BuildGraph>,
+    targets: Vec<Target>,
+    pub(super) runner: Arc<EngineRunner>,
+    pub(super) dockerfile: DockerfileText,
+    diagnostics: Vec<Diagnostic>,
+    inputs: BTreeMap<String, String>,
+    log: BuildLog,
+    epoch: Option<i64>,
+}
+
+/// Plans a build and makes its runner.
+pub(super) async fn begin(
+    engine: &Engine,
+    request: Arc<BuildRequest>,
+    events: &EventSender,
+) -> Result<Begun, BuildError> {
+    let planned = engine.plan(&request, events, false).await?;
+    let inputs = inputs(&request, &planned);
+    let (dockerfile, diagnostics) = (planned.dockerfile, planned.diagnostics);
+    let Some(plan) = planned.plan.filter(|_| !has_errors(&diagnostics)) else {
+        return Err(BuildError::Diagnostics { diagnostics, dockerfile });
+    };
+    let (graph, targets) = (Arc::new(plan.graph), plan.targets);
+    let log = BuildLog::new(engine.host.store.root(), now().unix().map_or(0, |(seconds, _)| seconds));
+    let identity = identity(&dockerfile, &planned.contexts);
+    let runner = Arc::new(EngineRunner::new(
+        engine.host.clone(),
+        request.clone(),
+        planned.bases.clone(),
+        planned.contexts,
+        log.clone(),
+        (&graph, &targets),
+        &identity,
+    ));
+    let epoch = plan.source_date_epoch;
+    Ok(Begun { request, graph, targets, runner, dockerfile, diagnostics, inputs, log, epoch })
+}
+
+/// Solves, and takes notice of the events on their way to who shows them.
+async fn watched(
+    graph: &Arc<BuildGraph>,
+    runner: Arc<EngineRunner>,
+    options: &SolveOptions,
+    events: &EventSender,
+    watch: &mut Watch,
+) -> Result<Solved, SolveError<StepError>> {
+    let (sender, mut receiver) = EventSender::channel();
+    let mut solving = std::pin::pin!(solve(graph.clone(), runner, options, &sender));
+    loop {
+        tokio::select! {
+            biased;
+            Some(event) = receiver.recv() => {
+                watch.see(&event);
+                events.send(event).await;
+            }
+            solved = &mut solving => {
+                while let Ok(event) = receiver.try_recv() {
+                    watch.see(&event);
+                    events.send(event).await;
+                }
+                return solved;
+            }
+        }
+    }
 }
 
 /// Stores an image's config and record.

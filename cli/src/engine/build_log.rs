@@ -1,13 +1,16 @@
-//! The complete output of every step of every build, kept for a look after the build.
+//! What every build did and the complete output of its steps, kept for a look after the build.
 //!
 //! ```text
 //! <store>/builds/<seconds>-<process id>/<step>.log
+//! <store>/builds/<seconds>-<process id>/report.json
 //! ```
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use mica_solver::StepId;
+
+use super::build_record::{BuildRecord, FILE};
 
 /// How many builds' logs are kept.
 const KEPT_BUILDS: usize = 100;
@@ -16,22 +19,43 @@ const KEPT_BUILDS: usize = 100;
 #[derive(Debug, Clone)]
 pub(crate) struct BuildLog {
     directory: PathBuf,
+    started: i64,
 }
 
 impl BuildLog {
     /// Names the log directory of a build that starts at `seconds`.
     pub(crate) fn new(store: &Path, seconds: i64) -> Self {
-        Self { directory: store.join("builds").join(format!("{seconds}-{}", std::process::id())) }
+        let name = format!("{seconds}-{}", std::process::id());
+        Self { directory: store.join("builds").join(name), started: seconds }
+    }
+
+    /// Returns when the build began, in seconds since 1970.
+    pub(crate) fn started(&self) -> i64 {
+        self.started
     }
 
     /// Opens a step's log, or nothing when it cannot be written: then the build goes on without.
     pub(crate) fn step_file(&self, step: StepId) -> Option<(File, PathBuf)> {
+        self.make()?;
+        let path = self.directory.join(format!("{}.log", step.0 + 1));
+        File::create(&path).ok().map(|file| (file, path))
+    }
+
+    /// Writes what the build did; a build whose report cannot be written is none the worse.
+    pub(crate) fn write_report(&self, report: &BuildRecord) {
+        let bytes = serde_json::to_vec(report).expect("a report has text keys");
+        if self.make().is_some() {
+            // A report that cannot be written (a full disk) is not there.
+            let _ = fs::write(self.directory.join(FILE), bytes);
+        }
+    }
+
+    fn make(&self) -> Option<()> {
         if !self.directory.exists() {
             fs::create_dir_all(&self.directory).ok()?;
             forget_oldest(self.directory.parent()?);
         }
-        let path = self.directory.join(format!("{}.log", step.0 + 1));
-        File::create(&path).ok().map(|file| (file, path))
+        Some(())
     }
 }
 

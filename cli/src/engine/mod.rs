@@ -6,6 +6,7 @@
 //!       ├ runner    the solver's `StepRunner`: source · lookup · copy · run · workdir
 //!       ├ assemble  tree + plan → image config
 //!       └ output    archives, layouts, trees, registries
+//! build_record     what became of each step, and its causes      foresee  what would become of it
 //! run              a command in an image
 //! images           finding, listing, naming, removing
 //! image_index      indexes in registries
@@ -22,10 +23,13 @@ pub(crate) mod blame;
 mod blocking;
 pub(crate) mod build;
 mod build_log;
+pub(crate) mod build_record;
+pub(crate) mod cause;
 mod commit;
 pub(crate) mod context;
 pub(crate) mod diff;
 mod fetch;
+mod foresee;
 pub(crate) mod history;
 pub(crate) mod image_index;
 pub(crate) mod images;

@@ -9,6 +9,7 @@ mod diff_ids;
 mod error;
 mod lookup;
 mod mounts;
+mod places;
 mod reason;
 mod run;
 mod source;
@@ -20,6 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mica_cache::{KeyPart as RecordPart, PlaceId, RecordKey, Store, TreeHash};
+use mica_image::LayerId;
 use mica_image::tree::Tree;
 use mica_solver::graph::{BuildGraph, Target};
 use mica_solver::{
@@ -35,9 +37,11 @@ use super::Host;
 use super::bases::Bases;
 use super::blocking::blocking;
 use super::build_log::BuildLog;
+use super::cause::{Cause, in_one_line};
 use super::request::BuildRequest;
 use copy::Taken;
 use diff_ids::DiffIds;
+use places::Places;
 
 /// Runs the steps of one build.
 pub(crate) struct EngineRunner {
@@ -57,7 +61,9 @@ pub(crate) struct Shared {
     /// Cache mounts that were emptied because the cache is not to be used.
     emptied: Mutex<BTreeSet<String>>,
     /// Where each step stands in its file, to find earlier records of the same place.
-    places: BTreeMap<StepId, PlaceId>,
+    places: Places,
+    /// Why steps were not in the cache.
+    causes: Mutex<BTreeMap<StepId, Vec<Cause>>>,
     /// Files of resolved source steps.
     files: Mutex<HashMap<StepId, Arc<SourceFiles>>>,
     /// What COPY and WORKDIR steps and bind mounts were found to take, from `contents` to `execute`.
@@ -86,7 +92,8 @@ impl EngineRunner {
             log,
             network_told: AtomicBool::new(false),
             emptied: Mutex::default(),
-            places: places(graph, identity),
+            places: Places::new(graph, identity),
+            causes: Mutex::default(),
             files: Mutex::default(),
             taken: Mutex::default(),
             diff_ids,
@@ -97,6 +104,33 @@ impl EngineRunner {
     /// Waits for the digests of new layers that are still being computed.
     pub(crate) async fn finish(&self) {
         self.shared.diff_ids.finish().await;
+    }
+
+    /// Returns why a step was not in the cache.
+    pub(super) fn causes(&self, step: StepId) -> Vec<Cause> {
+        self.all_causes().remove(&step).unwrap_or_default()
+    }
+
+    /// Returns why the steps that were looked up were not in the cache.
+    pub(super) fn all_causes(&self) -> BTreeMap<StepId, Vec<Cause>> {
+        self.shared.causes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what a step made when it ran last at its place, on top of `parent`.
+    pub(super) async fn made_before(
+        &self,
+        step: &Step,
+        parent: &Tree,
+    ) -> Result<Option<StepResult>, StepError> {
+        let (shared, step, parent) = (self.shared.clone(), step.clone(), parent.clone());
+        blocking(move || {
+            let reason::Near::Record(record) = reason::nearest(&shared, &step, None)? else {
+                return Ok(None);
+            };
+            let is_there = shared.store.layers().get(&record.layer)?.is_some();
+            Ok(is_there.then(|| lookup::with_layer(&parent, record.layer)))
+        })
+        .await
     }
 }
 
@@ -128,8 +162,19 @@ impl Shared {
         Ok(())
     }
 
+    /// Returns the layers that a step's place made when it ran last.
+    fn made_before(&self, step: StepId) -> Result<Vec<LayerId>, StepError> {
+        const LAYERS_LOOKED_AT: usize = 3;
+        let records = self.store.records();
+        let mut layers = Vec::new();
+        for key in records.recent(&self.place(step))?.into_iter().take(LAYERS_LOOKED_AT) {
+            layers.extend(records.explain(&key)?.map(|record| record.layer));
+        }
+        Ok(layers)
+    }
+
     fn place(&self, step: StepId) -> PlaceId {
-        self.places[&step]
+        self.places.of(step)
     }
 }
 
@@ -161,7 +206,12 @@ impl StepRunner for EngineRunner {
         let parent = inputs.parent.clone();
         blocking(move || match lookup::find(&shared, &step, &key, &parent)? {
             Some(result) => Ok(Lookup::Hit(result)),
-            None => Ok(Lookup::Miss(reason::of_miss(&shared, &step, &parts)?)),
+            None => {
+                let causes = reason::of_miss(&shared, &step, &parts, &parent)?;
+                let reason = in_one_line(&causes);
+                shared.causes.lock().unwrap_or_else(PoisonError::into_inner).insert(step.id, causes);
+                Ok(Lookup::Miss(reason))
+            }
         })
         .await
     }
@@ -182,10 +232,14 @@ impl StepRunner for EngineRunner {
             inputs: inputs.clone(),
             cx: cx.clone(),
         };
-        let executed = match step.op {
+        let before = self.shared.made_before(step.id)?;
+        let mut executed = match step.op {
             Op::Run(_) => run::execute(work).await?,
             _ => blocking(move || execute_files(&work)).await?,
         };
+        // The store may have the layer because quite another step made it.
+        let layer = executed.result.tree().last().map(|layer| layer.id);
+        executed.equal_output &= layer.is_some_and(|layer| before.contains(&layer));
         self.shared.diff_ids.start(&self.shared.store, step.id, &executed.result);
         Ok(executed)
     }
@@ -259,25 +313,4 @@ fn tree_hash(tree: &Tree) -> TreeHash {
         hasher.update(layer.id.as_bytes());
     }
     TreeHash(*hasher.finalize().as_bytes())
-}
-
-/// A place is the same file's same stage's n-th step of a kind: what an edit of the step itself does not change.
-fn places(graph: &BuildGraph, identity: &str) -> BTreeMap<StepId, PlaceId> {
-    let mut counts: HashMap<(Option<&str>, String, &str), u32> = HashMap::new();
-    graph
-        .steps()
-        .map(|step| {
-            let kind = match step.op {
-                Op::Run(_) => "run",
-                Op::Copy(_) => "copy",
-                Op::Workdir(_) => "workdir",
-                _ => "source",
-            };
-            let count = counts.entry((step.stage.as_deref(), step.platform.to_string(), kind)).or_insert(0);
-            *count += 1;
-            let stage = step.stage.as_deref().unwrap_or_default();
-            let text = format!("{identity}\0{stage}\0{}\0{kind}\0{count}", step.platform);
-            (step.id, PlaceId(*blake3::hash(text.as_bytes()).as_bytes()))
-        })
-        .collect()
 }

@@ -1,0 +1,192 @@
+//! What a build did, step by step, kept in the store for `mica why`.
+//!
+//! ```text
+//! <store>/builds/<seconds>-<process id>/report.json
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use mica_image::ContentDigest;
+use mica_solver::graph::BuildGraph;
+use mica_solver::{BuildEvent, Op, Step, StepId};
+use serde::{Deserialize, Serialize};
+
+use super::cause::{Cause, CauseKind};
+
+/// The name of the file.
+pub(super) const FILE: &str = "report.json";
+
+/// What a build did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BuildRecord {
+    /// When it began, in seconds since 1970.
+    pub started: i64,
+    /// The Dockerfile, by name.
+    pub dockerfile: String,
+    /// The names it gave.
+    pub names: Vec<String>,
+    /// The images it made; none when it failed.
+    pub images: Vec<ContentDigest>,
+    /// Whether it made what was asked for.
+    pub succeeded: bool,
+    /// Its steps in order.
+    pub steps: Vec<StepRecord>,
+}
+
+/// What became of one step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepRecord {
+    /// Its number as the build showed it: 7 is `#7`.
+    pub number: u32,
+    /// `[build 2/5] RUN make`.
+    pub name: String,
+    /// Its stage, by name or number.
+    pub stage: Option<String>,
+    /// Its line in the Dockerfile.
+    pub line: Option<u32>,
+    /// How it ended.
+    pub outcome: StepOutcome,
+    /// Why it was not in the cache.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<Cause>,
+    /// How long it ran, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<u64>,
+}
+
+/// How a step ended, or would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StepOutcome {
+    /// It is a source: it was looked at.
+    Resolved,
+    /// Its result was known.
+    Cached,
+    /// It ran.
+    Ran,
+    /// It ran and made what it had made before: later steps could stay cached.
+    RanEqual,
+    /// It failed.
+    Failed,
+    /// The build ended before it.
+    NotReached,
+    /// It would run.
+    WouldRun,
+    /// It would run, unless a step before it makes what it made before.
+    MayRun,
+}
+
+/// Follows a build's events.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    outcomes: BTreeMap<StepId, (StepOutcome, Option<u64>)>,
+}
+
+impl Watch {
+    /// Takes notice of an event.
+    pub(super) fn see(&mut self, event: &BuildEvent) {
+        match event {
+            BuildEvent::StepCached { id } => self.note(*id, StepOutcome::Cached, None),
+            BuildEvent::StepFailed { id, .. } => self.note(*id, StepOutcome::Failed, None),
+            BuildEvent::StepFinished { id, duration, equal_output, .. } => {
+                let outcome = if *equal_output { StepOutcome::RanEqual } else { StepOutcome::Ran };
+                self.note(*id, outcome, u64::try_from(duration.as_millis()).ok());
+            }
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, id: StepId, outcome: StepOutcome, milliseconds: Option<u64>) {
+        self.outcomes.insert(id, (outcome, milliseconds));
+    }
+
+    /// Returns the records of all steps, with the causes the runner found.
+    pub(super) fn steps(&self, graph: &BuildGraph, causes: &BTreeMap<StepId, Vec<Cause>>) -> Vec<StepRecord> {
+        let record = |step: &Step| {
+            let (outcome, milliseconds) =
+                self.outcomes.get(&step.id).copied().unwrap_or((StepOutcome::NotReached, None));
+            let has_run = matches!(outcome, StepOutcome::Ran | StepOutcome::RanEqual);
+            let outcome = if is_source(step) && has_run { StepOutcome::Resolved } else { outcome };
+            let missed = causes.get(&step.id).cloned();
+            let causes = match missed {
+                Some(causes) if outcome != StepOutcome::Cached => causes,
+                None if step.ignore_cache && has_run => vec![unused_cache()],
+                _ => Vec::new(),
+            };
+            StepRecord { outcome, causes, milliseconds, ..step_record(step) }
+        };
+        graph.steps().map(record).collect()
+    }
+}
+
+/// The reason of a step that must run.
+pub(super) fn unused_cache() -> Cause {
+    Cause::new(CauseKind::CacheUnused, "the cache is not used for it")
+}
+
+/// Tells whether a step is there to be looked at, not to be run.
+pub(super) fn is_source(step: &Step) -> bool {
+    !matches!(step.op, Op::Run(_) | Op::Copy(_) | Op::Workdir(_))
+}
+
+/// Returns the record of a step that nothing is known of.
+pub(super) fn step_record(step: &Step) -> StepRecord {
+    StepRecord {
+        number: step.id.0 + 1,
+        name: step.name.clone(),
+        stage: step.stage.clone(),
+        line: step.line,
+        outcome: StepOutcome::NotReached,
+        causes: Vec::new(),
+        milliseconds: None,
+    }
+}
+
+/// Returns what the last build of a store did.
+pub(crate) fn last(store: &Path) -> Option<BuildRecord> {
+    let reports =
+        fs::read_dir(store.join("builds")).ok()?.filter_map(Result::ok).map(|entry| entry.path().join(FILE));
+    let dated = reports.filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)));
+    let (_, newest) = dated.max()?;
+    serde_json::from_slice(&fs::read(newest).ok()?).ok()
+}
+
+/// Returns the steps that go by a name: `#7`, `7`, `stage:line`, or a stage.
+pub(crate) fn select<'a>(steps: &'a [StepRecord], name: &str) -> Vec<&'a StepRecord> {
+    let number = name.strip_prefix('#').unwrap_or(name).parse::<u32>().ok();
+    let place = name.rsplit_once(':').and_then(|(stage, line)| Some((stage, line.parse::<u32>().ok()?)));
+    let is_meant = |step: &&StepRecord| match (number, place) {
+        (Some(number), _) => step.number == number,
+        (None, Some((stage, line))) => step.stage.as_deref() == Some(stage) && step.line == Some(line),
+        (None, None) => step.stage.as_deref() == Some(name),
+    };
+    steps.iter().filter(is_meant).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_go_by_number_place_and_stage() {
+        let step = |number, stage: &str, line| StepRecord {
+            number,
+            name: String::new(),
+            stage: Some(stage.to_owned()),
+            line: Some(line),
+            outcome: StepOutcome::Ran,
+            causes: vec![],
+            milliseconds: None,
+        };
+        let steps = [step(1, "build", 2), step(2, "build", 3), step(3, "0", 3)];
+        let numbers =
+            |name: &str| -> Vec<u32> { select(&steps, name).iter().map(|step| step.number).collect() };
+        assert_eq!(numbers("#2"), [2]);
+        assert_eq!(numbers("3"), [3]);
+        assert_eq!(numbers("build:3"), [2]);
+        assert_eq!(numbers("build"), [1, 2]);
+        assert_eq!(numbers("none"), [0; 0]);
+    }
+}
