@@ -74,7 +74,7 @@ fn find_user(wanted: &str, passwd: &[u8]) -> Option<PasswdEntry> {
         let fields = fields(line);
         let [name, _, uid, gid, ..] = fields.as_slice() else { return None };
         let home = fields.get(5).cloned().unwrap_or_default();
-        Some(PasswdEntry { name: name.clone(), uid: uid.parse().ok()?, gid: gid.parse().ok()?, home })
+        Some(PasswdEntry { name: name.clone(), uid: possible_id(uid)?, gid: possible_id(gid)?, home })
     });
     let number: Option<u32> = wanted.parse().ok();
     entries.into_iter().find(|entry| entry.name == wanted || Some(entry.uid) == number)
@@ -86,7 +86,7 @@ fn group_entries(group: &[u8]) -> impl Iterator<Item = (String, u32, Vec<String>
         let [name, _, gid, ..] = fields.as_slice() else { return None };
         let members =
             fields.get(3).map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default();
-        Some((name.clone(), gid.parse().ok()?, members))
+        Some((name.clone(), possible_id(gid)?, members))
     })
 }
 
@@ -102,6 +102,12 @@ fn find_group(wanted: &str, group: &[u8]) -> Result<u32, UnknownAccount> {
 fn groups_of(user: &str, group: &[u8]) -> Vec<u32> {
     let lists_user = |members: &[String]| members.iter().any(|member| member == user);
     group_entries(group).filter(|(_, _, members)| lists_user(members)).map(|(_, gid, _)| gid).collect()
+}
+
+/// Parses an id of a file; one that cannot be anybody's makes its line no entry.
+fn possible_id(text: &str) -> Option<u32> {
+    // The highest value means "leave as it is" to the kernel.
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 /// Parses an id; `None` for what is no number at all.
@@ -160,6 +166,9 @@ mod tests {
         assert_eq!(unknown("app:none"), UnknownAccount::Group("none".into()));
         assert_eq!(unknown("-1"), UnknownAccount::User("-1".into()));
         assert_eq!(unknown("4294967295"), UnknownAccount::Range("4294967295".into()));
+        let all_ones = |written| resolve(written, b"odd:x:7:4294967295::/:\n", b"odd:x:4294967295:\n");
+        assert_eq!(all_ones("odd"), Err(UnknownAccount::User("odd".into())));
+        assert_eq!(all_ones("7:odd"), Err(UnknownAccount::Group("odd".into())));
         assert_eq!(unknown("0:99999999999"), UnknownAccount::Range("99999999999".into()));
     }
 }

@@ -94,8 +94,13 @@ pub fn resolve_owner(
 fn number(text: &str) -> Option<u32> {
     match text {
         "" | "root" => Some(0),
-        text => text.parse().ok(),
+        text => possible_id(text),
     }
+}
+
+/// The highest number is nobody: to the kernel it means “leave as it is”.
+fn possible_id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 /// Returns the file's bytes; nothing where it does not exist.
@@ -130,11 +135,7 @@ fn line_of<'a>(file: &'a [u8], name: &[u8]) -> Option<Vec<&'a [u8]>> {
 
 /// A field that is missing or no number counts as 0.
 fn id(fields: &[&[u8]], at: usize) -> u32 {
-    fields
-        .get(at)
-        .and_then(|field| std::str::from_utf8(field).ok())
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
+    fields.get(at).and_then(|field| std::str::from_utf8(field).ok()).and_then(possible_id).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -168,6 +169,7 @@ mod tests {
         check("root", 0, 0, &[]);
         check("short", 7, 0, &[]);
         check("bad", 0, 0, &[]);
+        check("4294967295:4294967295", 0, 0, &["4294967295", "4294967295"]);
         check("nobody:none", 0, 0, &["nobody", "none"]);
     }
 

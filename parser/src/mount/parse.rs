@@ -164,8 +164,8 @@ impl Draft {
             "id" => self.id = some(value),
             "sharing" => self.sharing = Some(sharing(value)?),
             "mode" => self.mode = Some(number(key, value, 8)?),
-            "uid" => self.uid = Some(number(key, value, 10)?),
-            "gid" => self.gid = Some(number(key, value, 10)?),
+            "uid" => self.uid = Some(owner(key, value)?),
+            "gid" => self.gid = Some(owner(key, value)?),
             "env" => self.env = Some(value),
             _ => {
                 let suggestion = did_you_mean(key, KEYS);
@@ -277,6 +277,11 @@ fn number<E>(key: &str, value: String, base: u32) -> Result<u32, MountError<E>> 
     go::parse_u32(&value, base).ok_or_else(|| invalid(key, value))
 }
 
+/// The highest number is nobody: to the kernel it means “leave as it is”.
+fn owner<E>(key: &str, value: String) -> Result<u32, MountError<E>> {
+    go::parse_u32(&value, 10).filter(|id| *id != u32::MAX).ok_or_else(|| invalid(key, value))
+}
+
 fn invalid<E>(key: &str, value: String) -> MountError<E> {
     MountError::InvalidValue { key: key.to_owned(), value }
 }
@@ -361,6 +366,7 @@ mod tests {
             ("type=tmpfs,target=/a,size=big", "invalid value for size: `big`"),
             ("type=cache,target=/a,mode=999", "invalid value for mode: `999`"),
             ("type=cache,target=/a,uid=-1", "invalid value for uid: `-1`"),
+            ("type=secret,id=a,gid=4294967295", "invalid value for gid: `4294967295`"),
             ("target=/a,mode=1", "mode not allowed for `bind` type mounts"),
             ("type=secret", "invalid secret mount: one of source, target required"),
             ("type=secret,id=a,src=b", "both source and id can't be set"),
