@@ -193,13 +193,17 @@ pub(super) fn save(
     }
     let engine = setup::engine(global, environment)?;
     let image = images::find(&engine.host.store, &arguments.image).map_err(find_failure)?;
-    let kind = match arguments.format {
-        SaveFormat::Docker => OutputKind::DockerArchive,
-        SaveFormat::Oci => OutputKind::OciArchive,
+    let (kind, all) = match arguments.format {
+        // It holds one platform; the others stay behind, as they do with docker.
+        SaveFormat::Docker => (OutputKind::DockerArchive, vec![image.clone()]),
+        SaveFormat::Oci => {
+            let all = images::find_all(&engine.host.store, &arguments.image).map_err(find_failure)?;
+            (OutputKind::OciArchive, all)
+        }
     };
     let destination: Option<PathBuf> = arguments.output.clone().filter(|path| path != Path::new("-"));
     let names = images::names(&engine.host.store, &arguments.image, &image).map_err(find_failure)?;
-    output::write(&engine.host, &[image], &Output::new(kind, destination), &names)
+    output::write(&engine.host, &all, &Output::new(kind, destination), &names)
         .map_err(|error| Failure::of(&error))?;
     Ok(ExitCode::SUCCESS)
 }

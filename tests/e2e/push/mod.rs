@@ -248,6 +248,10 @@ fn several_platforms_are_an_index() {
         assert_eq!(std::fs::read_to_string(bench.path("out/arch")).unwrap().trim_end(), platform);
     }
     // By its name it goes elsewhere whole.
+    bench.mica(&["save", "--format=oci", "-o", "../saved.tar", &name]).succeeds();
+    let archive = format!("oci-archive:{}", bench.path("saved.tar").display());
+    let saved: Value = serde_json::from_str(&run_peer("skopeo", &["inspect", "--raw", &archive])).unwrap();
+    assert_eq!(saved["manifests"].as_array().unwrap().len(), 2);
     let moved = bench.mica(&["push", &name, &registry.name("moved:1")]).succeeds().stdout;
     assert_eq!(raw(&registry.name("moved:1"))["manifests"].as_array().unwrap().len(), 2);
     assert!(moved.starts_with(&registry.name("moved:1")));
