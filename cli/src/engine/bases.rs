@@ -293,14 +293,17 @@ impl Engine {
         if manifest.config.size > CONFIG_SIZE_MAX {
             return Err(not_an_image(reference, "its config is larger than any real one"));
         }
-        let bytes: Vec<u8> = client
-            .fetch_blob(reference, &manifest.config)
-            .try_fold(Vec::new(), async |mut bytes, piece| {
-                bytes.extend_from_slice(&piece);
-                Ok(bytes)
-            })
-            .await
-            .map_err(registry_error)?;
+        let bytes = match self.stored_config(manifest.config.digest).await {
+            Some(bytes) => bytes,
+            None => client
+                .fetch_blob(reference, &manifest.config)
+                .try_fold(Vec::new(), async |mut bytes, piece| {
+                    bytes.extend_from_slice(&piece);
+                    Ok(bytes)
+                })
+                .await
+                .map_err(registry_error)?,
+        };
         let config =
             ImageConfig::parse(&bytes).map_err(|error| not_an_image(reference, &error.to_string()))?;
         check_counts(&reference.familiar(), &config, &manifest)?;
@@ -331,6 +334,14 @@ impl Engine {
                 top: top.unwrap_or(manifest_digest),
             },
         })
+    }
+
+    /// Returns a config that was fetched before.
+    async fn stored_config(&self, digest: ContentDigest) -> Option<Vec<u8>> {
+        let host = self.host.clone();
+        // One that is missing, cannot be read or is not what its name says is fetched again.
+        let read = move || host.store.blobs().read(&digest, CONFIG_SIZE_MAX).ok();
+        blocking(read).await.filter(|bytes| ContentDigest::of(bytes) == digest)
     }
 
     /// Fetches an image from its registry whatever the store has, names it, and returns it.
