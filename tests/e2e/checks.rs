@@ -63,3 +63,17 @@ fn the_parsers_view_is_one_object_a_file() {
     assert_eq!(objects[0]["nodes"][1]["args"], serde_json::json!(["x  y"]));
     assert_eq!(objects[1]["path"], "other");
 }
+
+#[test]
+fn checks_of_our_own_show_only_when_asked_for() {
+    let bench = Bench::new();
+    bench
+        .dockerfile("FROM scratch AS first\nCOPY .env /\nFROM scratch\nCOPY --from=first .env /\n")
+        .write(".env", "x\n");
+    let ran = bench.mica(&["build", "--check", "."]).succeeds();
+    assert!(ran.stdout.contains("SecretInCopy"), "{}", ran.stdout);
+    bench.mica(&["build", "."]).succeeds().says_not("SecretInCopy");
+    bench.dockerfile("# check=skip=SecretInCopy,RootUser\nFROM scratch\nCOPY .env /\n");
+    let ran = bench.mica(&["build", "--check", "."]).succeeds();
+    assert!(ran.stdout.contains("no warnings found"), "{}", ran.stdout);
+}

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use mica_parser::diagnostic::Diagnostic;
+use mica_parser::lint::{self, CheckConfig};
 use mica_solver::EventSender;
 
 use super::build::explain;
@@ -12,6 +14,7 @@ use crate::arguments::{Call, CallFormat, CallRequest};
 use crate::diagnostics::{self, Style};
 use crate::engine::Engine;
 use crate::engine::build::PlannedBuild;
+use crate::engine::context::DockerfileText;
 use crate::engine::request::BuildRequest;
 use crate::environment::Environment;
 use crate::terminal::Paint;
@@ -36,18 +39,26 @@ pub(super) async fn run(
     let (planned, ()) = tokio::join!(planning, drain);
     let planned = planned.map_err(|error| explain(&error, paint))?;
     match call.call {
-        Call::Check => check(&planned, call.format, environment),
+        Call::Check => check(&planned, &request, call.format, environment),
         Call::Build | Call::Targets | Call::Outline => describe(&planned, call, paint),
     }
 }
 
+/// Shows what is wrong, and then what only we find, which leaves the exit code as the reference has it.
 fn check(
     planned: &PlannedBuild,
+    request: &BuildRequest,
     format: CallFormat,
     environment: &dyn Environment,
 ) -> Result<ExitCode, Failure> {
     let file = &planned.dockerfile;
-    let all = &planned.diagnostics;
+    let mut all = planned.diagnostics.clone();
+    let code = if all.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if planned.plan.is_some() {
+        all.extend(more(file, request));
+    }
+    mica_parser::diagnostic::sort(&mut all);
+    let all = &all;
     let in_github = environment.var("GITHUB_ACTIONS").is_some_and(|value| value == "true");
     match format {
         CallFormat::Json => {
@@ -68,7 +79,17 @@ fn check(
             print(diagnostics::github(all, &file.text, &file.name).as_bytes())?;
         }
     }
-    Ok(if all.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(code)
+}
+
+/// Findings of the rules the reference does not have. Settings that cannot be read are an error of the plan already.
+fn more(file: &DockerfileText, request: &BuildRequest) -> Vec<Diagnostic> {
+    let dockerfile = mica_parser::parse(&file.text).dockerfile;
+    let config = match request.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
+        Some(text) => CheckConfig::parse(text),
+        None => CheckConfig::of(&dockerfile),
+    };
+    lint::check_more(&dockerfile, &config.unwrap_or_default())
 }
 
 fn describe(planned: &PlannedBuild, call: CallRequest, paint: Paint) -> Result<ExitCode, Failure> {
