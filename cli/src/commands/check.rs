@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mica_parser::diagnostic::Diagnostic;
+use mica_parser::diagnostic::{Diagnostic, Severity};
 use mica_parser::lint::{self, CheckConfig};
 use mica_solver::EventSender;
 
@@ -54,7 +54,8 @@ fn check(
     let file = &planned.dockerfile;
     let mut all = planned.diagnostics.clone();
     let code = if all.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    if planned.plan.is_some() {
+    // Where there are mistakes, they come first.
+    if all.iter().all(|found| found.severity != Severity::Error) {
         all.extend(more(file, request));
     }
     mica_parser::diagnostic::sort(&mut all);
