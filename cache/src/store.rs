@@ -306,7 +306,8 @@ fn make_format(root: &Path, path: &Path, ownership: Ownership) -> Result<Vec<u8>
         let ours =
             name == "lost+found" || name == "format" || name.as_encoded_bytes().starts_with(b".format-");
         if !ours {
-            return Err(OpenError::NotAStore(root.to_owned()));
+            // Another process may have made the store since it was found missing here.
+            return read_optional(path)?.ok_or_else(|| OpenError::NotAStore(root.to_owned()));
         }
     }
     let made = root.join(format!(".format-{}", std::process::id()));
