@@ -355,6 +355,18 @@ fn each_edit_runs_the_right_steps_and_is_named() {
 }
 
 #[test]
+fn a_first_build_is_not_explained_by_its_own_steps() {
+    let Some(bench) = Bench::with_base() else { return };
+    bench.write("one", "1\n").write("two", "2\n");
+    bench.dockerfile("FROM base\nCOPY one /one\nCOPY two /two\nRUN echo 1 > /x\nRUN echo 2 > /y\n");
+    bench.mica(&["build", "."]).succeeds();
+    let record: Value = serde_json::from_str(&bench.mica(&["why", "--json"]).succeeds().stdout).unwrap();
+    let ran = record["steps"].as_array().unwrap().iter().filter(|step| step["outcome"] == "ran");
+    let kinds: Vec<_> = ran.map(|step| step["causes"][0]["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["not-built-before"; 4]);
+}
+
+#[test]
 fn a_new_base_is_named() {
     let Some(bench) = Bench::with_base() else { return };
     bench.dockerfile("FROM base\nRUN echo x > /other\n");

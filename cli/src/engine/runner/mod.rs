@@ -16,7 +16,7 @@ mod source;
 mod ssh;
 mod workdir;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     emptied: Mutex<BTreeSet<String>>,
     /// Where each step stands in its file, to find earlier records of the same place.
     places: Places,
+    /// The records of this build's own steps: what they are is not what another step was.
+    met: Mutex<HashSet<RecordKey>>,
     /// Why steps were not in the cache.
     causes: Mutex<BTreeMap<StepId, Vec<Cause>>>,
     /// Files of resolved source steps.
@@ -93,6 +95,7 @@ impl EngineRunner {
             network_told: AtomicBool::new(false),
             emptied: Mutex::default(),
             places: Places::new(graph, identity),
+            met: Mutex::default(),
             causes: Mutex::default(),
             files: Mutex::default(),
             taken: Mutex::default(),
@@ -176,6 +179,14 @@ impl Shared {
     fn place(&self, step: StepId) -> PlaceId {
         self.places.of(step)
     }
+
+    fn note_met(&self, key: &CacheKey) {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).insert(RecordKey(*key.as_bytes()));
+    }
+
+    fn has_met(&self, key: &RecordKey) -> bool {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
 }
 
 impl StepRunner for EngineRunner {
@@ -205,7 +216,10 @@ impl StepRunner for EngineRunner {
         let (shared, step, key, parts) = (self.shared.clone(), step.clone(), *key, parts.clone());
         let parent = inputs.parent.clone();
         blocking(move || match lookup::find(&shared, &step, &key, &parent)? {
-            Some(result) => Ok(Lookup::Hit(result)),
+            Some(result) => {
+                shared.note_met(&key);
+                Ok(Lookup::Hit(result))
+            }
             None => {
                 let causes = reason::of_miss(&shared, &step, &parts, &parent)?;
                 let reason = in_one_line(&causes);
@@ -237,6 +251,7 @@ impl StepRunner for EngineRunner {
             Op::Run(_) => run::execute(work).await?,
             _ => blocking(move || execute_files(&work)).await?,
         };
+        self.shared.note_met(key);
         // The store may have the layer because quite another step made it.
         let layer = executed.result.tree().last().map(|layer| layer.id);
         executed.equal_output &= layer.is_some_and(|layer| before.contains(&layer));

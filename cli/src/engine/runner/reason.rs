@@ -1,6 +1,7 @@
 //! Why a step was not in the cache: today's key parts against those of the nearest record.
 //!
-//! The nearest record is, of those last seen at the step's place and the places around it, the one whose parts differ least.
+//! The nearest record is, of those last seen at the step's place and the places around it, the one whose parts differ least. What
+//! this build's other steps are does not count: they are explained themselves.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -52,7 +53,8 @@ pub(super) fn nearest(shared: &Shared, step: &Step, parts: Option<&KeyParts>) ->
     let records = shared.store.records();
     let (mut best, mut is_known) = (None::<(usize, CacheRecord)>, false);
     for place in shared.places.near(step.id) {
-        for key in records.recent(&place)?.into_iter().take(RECORDS_OF_A_PLACE) {
+        let recent = records.recent(&place)?.into_iter().filter(|key| !shared.has_met(key));
+        for key in recent.take(RECORDS_OF_A_PLACE) {
             is_known = true;
             let Some(record) = records.explain(&key)? else { continue };
             let Some(parts) = parts else { return Ok(Near::Record(Box::new(record))) };
