@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Bench, file, gzip, has_peer, tar};
+use crate::support::{Bench, GitDaemon, file, git, gzip, has_peer, tar};
 
 const COPY_ALL: &[u8] = b"FROM scratch\nCOPY . /\n";
 
@@ -71,22 +71,14 @@ fn a_repository_is_checked_out_at_its_ref_and_directory() {
         return;
     }
     let bench = Bench::new();
-    let repository = bench.path("served/app.git");
-    let git = |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        command.current_dir(bench.path("context")).env("HOME", bench.path("home"));
-        command.args(["-c", "user.name=n", "-c", "user.email=e@example.com"]).args(arguments);
-        let output = command.output().expect("git is there");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
     bench.write("sub/Dockerfile", COPY_ALL).write("sub/file", "dev\n").write("top", "x\n");
-    git(&["init", "-q", "-b", "main"]);
-    git(&["add", "."]);
-    git(&["commit", "-q", "-m", "one"]);
-    git(&["tag", "v1"]);
-    git(&["clone", "-q", "--bare", ".", repository.to_str().unwrap()]);
+    git(&bench, &["init", "-q", "-b", "main"]);
+    git(&bench, &["add", "."]);
+    git(&bench, &["commit", "-q", "-m", "one"]);
+    git(&bench, &["tag", "v1"]);
+    git(&bench, &["clone", "-q", "--bare", ".", bench.path("served/app.git").to_str().unwrap()]);
     let Some(daemon) = GitDaemon::start(&bench.path("served")) else { return };
-    let url = format!("git://127.0.0.1:{}/app.git", daemon.port);
+    let url = daemon.url("app.git");
     bench.mica(&["build", "-o", "../out", &format!("{url}#v1:sub")]).succeeds();
     holds(&bench.path("out"), "file", "dev\n");
     bench.mica(&["build", &format!("{url}#v1:missing")]).exits(1).says(&["no directory `missing`"]);
@@ -95,46 +87,4 @@ fn a_repository_is_checked_out_at_its_ref_and_directory() {
     holds(&bench.path("second"), "added/file", "dev\n");
     holds(&bench.path("second"), "whole/sub/file", "dev\n");
     assert!(!bench.path("second/whole/.git").exists());
-}
-
-/// `git daemon` on a port of its own.
-struct GitDaemon {
-    port: u16,
-    process: std::process::Child,
-}
-
-impl GitDaemon {
-    fn start(served: &Path) -> Option<Self> {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let port = free.expect("the loopback device is there").port();
-        // Not by way of `git`, which would start it as a child that outlives it.
-        let programs = Command::new("git").arg("--exec-path").output().expect("git is there");
-        let daemon = Path::new(String::from_utf8_lossy(&programs.stdout).trim()).join("git-daemon");
-        if !daemon.exists() {
-            eprintln!("SKIPPED: git has no daemon here");
-            return None;
-        }
-        let mut process = Command::new(daemon)
-            .args(["--export-all", "--listen=127.0.0.1", "--reuseaddr"])
-            .arg(format!("--port={port}"))
-            .arg(format!("--base-path={}", served.display()))
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("it is there");
-        for _ in 0..200 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(Self { port, process });
-            }
-            assert!(matches!(process.try_wait(), Ok(None)), "git's daemon did not start");
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        panic!("git's daemon does not listen");
-    }
-}
-
-impl Drop for GitDaemon {
-    fn drop(&mut self) {
-        // It may have ended before.
-        drop((self.process.kill(), self.process.wait()));
-    }
 }

@@ -20,6 +20,7 @@ mod grants;
 mod images;
 mod interrupts;
 mod language;
+mod lock;
 mod outputs;
 mod people;
 mod progress;

@@ -129,6 +129,12 @@ pub(super) struct CacheFlags {
     /// Use only images and sources that are here already; RUN steps keep their network
     #[arg(long)]
     pub(super) offline: bool,
+    /// Refuse images, downloads and repositories that the lock file does not cover
+    #[arg(long)]
+    pub(super) locked: bool,
+    /// The lock file [default: mica.lock beside the Dockerfile, or in PATH]
+    #[arg(long, value_name = "FILE")]
+    pub(super) lock_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ use super::images::{
     CompletionArguments, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments,
     PullArguments, RemoveArguments, SaveArguments, TagArguments,
 };
+use super::lock::LockArguments;
 use super::push::{LoginArguments, LogoutArguments, PushArguments};
 use super::run::RunArguments;
 use crate::environment::Environment;
@@ -109,6 +110,9 @@ pub(crate) enum Command {
     Why(WhyArguments),
     /// Tell what a build would do with each step, and run nothing
     Plan(Box<PlanArguments>),
+    /// Hold the names in a Dockerfile to what they stand for now
+    #[command(after_help = super::lock::EXAMPLES)]
+    Lock(Box<LockArguments>),
     /// Show the versions of a name: when, from what, and what changed
     Log(LogArguments),
     /// Make an earlier version of a name the newest again

@@ -12,6 +12,7 @@ mod fsck;
 mod history;
 mod image_index;
 mod images;
+mod lock;
 mod output;
 mod packing;
 mod push;
@@ -36,6 +37,7 @@ pub(crate) use images::{
     ImagesArguments, ImportArguments, InspectArguments, LoadArguments, ParseArguments, PullArguments,
     RemoveArguments, SaveArguments, SaveFormat, TagArguments,
 };
+pub(crate) use lock::LockArguments;
 pub(crate) use push::{LoginArguments, LogoutArguments, PushArguments};
 pub(crate) use request::{Call, CallFormat, CallRequest, ProgressMode, StandardInput, build_request};
 pub(crate) use run::{RunArguments, run_request};

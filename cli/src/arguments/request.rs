@@ -12,7 +12,8 @@ use super::error::ArgumentError;
 use super::values::{self, text_variable};
 use super::{csv, output, packing, secret};
 use crate::engine::request::{
-    BuildRequest, ContextInput, DockerfileInput, NoCache, Output, OutputKind, Push, SecretSource,
+    BuildRequest, ContextInput, DockerfileInput, LockMode, LockUse, NoCache, Output, OutputKind, Push,
+    SecretSource,
 };
 use crate::environment::Environment;
 
@@ -225,6 +226,7 @@ pub(crate) fn build_request(
         no_cache: no_cache(arguments),
         pull: arguments.cache.pull,
         offline: arguments.cache.offline,
+        lock: lock_use(arguments),
         network: values::network_mode(&arguments.run.network)?,
         extra_hosts: all(&arguments.run.add_host, values::add_host)?.concat(),
         ulimits: all(&arguments.limits.ulimit, values::ulimit)?,
@@ -268,6 +270,11 @@ fn context(arguments: &BuildArguments) -> Result<ContextInput, ArgumentError> {
         Some(url) => ContextInput::Url(url.to_owned()),
         None => ContextInput::Directory(PathBuf::from(word)),
     })
+}
+
+fn lock_use(arguments: &BuildArguments) -> LockUse {
+    let mode = if arguments.cache.locked { LockMode::Required } else { LockMode::WhenThere };
+    LockUse { file: arguments.cache.lock_file.clone(), mode }
 }
 
 fn dockerfile(arguments: &BuildArguments) -> DockerfileInput {

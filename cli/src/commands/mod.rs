@@ -13,6 +13,7 @@ mod exit;
 mod fsck;
 mod image_index;
 mod images;
+mod lock;
 mod login;
 mod metadata;
 mod prune;
@@ -71,6 +72,7 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Import(arguments) => images::import(arguments, global, environment),
         Command::Why(arguments) => why::why(arguments, global, environment),
         Command::Plan(arguments) => why::plan(arguments, global, environment),
+        Command::Lock(arguments) => lock::lock(arguments, global, environment),
         Command::Log(arguments) => versions::log(arguments, global, environment),
         Command::Rollback(arguments) => versions::rollback(arguments, global, environment),
         Command::History(arguments) => versions::history(arguments, global, environment),

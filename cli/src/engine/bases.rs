@@ -24,6 +24,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::blocking::blocking;
 use super::images::{self, FindError};
 use super::import::{ImportError, import_layer};
+use super::lock::{Lock, LockedImage};
 use super::output::StoredImage;
 use super::request::BuildRequest;
 use super::{Engine, Host};
@@ -51,6 +52,24 @@ pub(crate) enum BaseError {
         reference: String,
         /// Why.
         reason: String,
+    },
+    /// The image is another than the lock file says.
+    #[error("image `{reference}` is {actual}, and the lock file says {expected}")]
+    Locked {
+        /// The name.
+        reference: String,
+        /// What the lock file says.
+        expected: ContentDigest,
+        /// What it is.
+        actual: ContentDigest,
+    },
+    /// The lock file names an image that only a store has.
+    #[error("image `{reference}` was locked as {id}, which is in no registry and not in this store")]
+    LockedElsewhere {
+        /// The name.
+        reference: String,
+        /// The image.
+        id: ContentDigest,
     },
     /// A layout or archive could not be read.
     #[error(transparent)]
@@ -92,6 +111,9 @@ impl BaseError {
         match self {
             Self::Registry { source, .. } => source.hint(),
             Self::Offline(name) => Some(format!("`mica pull {name}` while there is a network")),
+            Self::Locked { reference, .. } | Self::LockedElsewhere { reference, .. } => {
+                Some(format!("`mica lock --update={reference}` holds the name to what it is now"))
+            }
             Self::Find(error) => error.hint(),
             _ => None,
         }
@@ -110,6 +132,8 @@ pub(crate) struct Base {
     id: ContentDigest,
     config: ImageConfig,
     platform: Platform,
+    /// What its name stands for in a registry: a manifest or an index, where that is known.
+    digest: Option<ContentDigest>,
     origin: Origin,
 }
 
@@ -138,8 +162,28 @@ impl Base {
             id: image.id,
             config: image.config,
             platform: image.platform,
+            digest: None,
             origin: Origin::Stored(image.tree),
         }
+    }
+
+    /// Returns the digest of its config.
+    pub(super) fn id(&self) -> ContentDigest {
+        self.id
+    }
+
+    /// Returns what its name stands for in a registry, as far as is known here.
+    pub(super) fn name_digest(
+        &self,
+        host: &Host,
+        source: &ImageSource,
+    ) -> Result<Option<ContentDigest>, BaseError> {
+        if self.digest.is_some() {
+            return Ok(self.digest);
+        }
+        let ImageLocation::Reference(reference) = &source.location else { return Ok(None) };
+        let asked = host.store.images().resolved(&reference.to_string(), &source.platform.to_string())?;
+        Ok(asked.filter(|asked| asked.image == self.id).map(|asked| asked.manifest))
     }
 
     /// What planning needs of it.
@@ -156,6 +200,11 @@ impl Bases {
     /// Adds one.
     pub(crate) fn insert(&mut self, source: ImageSource, base: Base) {
         self.0.insert(source, base);
+    }
+
+    /// Returns all with what they were asked for as.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ImageSource, &Base)> {
+        self.0.iter()
     }
 
     /// Returns the names of all, with what they are.
@@ -198,10 +247,17 @@ impl Engine {
         &self,
         source: &ImageSource,
         request: &BuildRequest,
+        lock: Option<&Lock>,
         events: &EventSender,
     ) -> Result<Base, BaseError> {
+        let locked = lock.and_then(|lock| lock.file.image(source));
         match &source.location {
             ImageLocation::Reference(reference) => {
+                if let Some(locked) = locked.filter(|_| reference.digest().is_none()) {
+                    return self
+                        .resolve_locked(reference, &source.platform, locked, request.offline, events)
+                        .await;
+                }
                 let network = match (request.offline, request.pull) {
                     (true, _) => Network::Never,
                     (false, true) => Network::Always,
@@ -211,9 +267,36 @@ impl Engine {
             }
             ImageLocation::OciLayout(text) => {
                 let (host, text, platform) = (self.host.clone(), text.clone(), source.platform.clone());
-                blocking(move || open_layout(&host, &text, &platform)).await
+                let base = blocking(move || open_layout(&host, &text, &platform)).await?;
+                held_to(base, locked, &source.platform)
             }
         }
+    }
+
+    /// Resolves a name that is held to one image: what it stands for now is not asked.
+    async fn resolve_locked(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        locked: &LockedImage,
+        offline: bool,
+        events: &EventSender,
+    ) -> Result<Base, BaseError> {
+        let id = locked.ids.get(&platform.to_string());
+        if let Some(id) = id
+            && let Some(image) = self.whole(id)?
+        {
+            return Ok(Base { digest: locked.digest, ..Base::stored(&reference.to_string(), image) });
+        }
+        let Some(digest) = locked.digest else {
+            let id = id.or(locked.ids.values().next()).copied();
+            let id = id.expect("a lock that was read has a digest or an id for every image");
+            return Err(BaseError::LockedElsewhere { reference: reference.familiar(), id });
+        };
+        let network = if offline { Network::Never } else { Network::WhenMissing };
+        let pinned = reference.with_digest(digest);
+        let base = self.resolve_reference(&pinned, platform, network, events).await?;
+        held_to(Base { name: reference.to_string(), ..base }, Some(locked), platform)
     }
 
     async fn resolve_reference(
@@ -326,6 +409,7 @@ impl Engine {
             id,
             config,
             platform: found,
+            digest: Some(top.unwrap_or(manifest_digest)),
             origin: Origin::Registry {
                 reference: reference.clone(),
                 platform: platform.clone(),
@@ -372,6 +456,16 @@ impl Engine {
             .await?
             .import(&self.host, events)
             .await
+    }
+}
+
+/// Refuses an image that is not the one its name is held to.
+fn held_to(base: Base, locked: Option<&LockedImage>, platform: &Platform) -> Result<Base, BaseError> {
+    match locked.and_then(|locked| locked.ids.get(&platform.to_string())) {
+        Some(expected) if *expected != base.id => {
+            Err(BaseError::Locked { reference: base.name, expected: *expected, actual: base.id })
+        }
+        _ => Ok(base),
     }
 }
 
@@ -429,6 +523,7 @@ pub(super) fn open_archived(
         id: manifest.config.digest,
         platform: config.platform(),
         config,
+        digest: None,
         origin: Origin::Archive { archive: archive.clone(), manifest },
     })
 }

@@ -25,9 +25,11 @@ use super::build_log::BuildLog;
 use super::build_record::{BuildRecord, Watch};
 use super::commit::commit_of;
 use super::context::{BuildContext, ContextError, DockerfileText, read_dockerfile};
+use super::lock::{self, Lock, LockError};
+use super::materials::remote_materials;
 use super::output::{Exported, OutputError, StoredImage};
 use super::request::{BuildRequest, ContextInput, NoCache, OutputKind};
-use super::runner::{EngineRunner, StepError};
+use super::runner::{EngineRunner, Resolved, StepError};
 use super::{Engine, chain};
 use crate::environment::now;
 
@@ -78,6 +80,9 @@ pub(crate) enum BuildError {
     /// The context or Dockerfile could not be had.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// The lock file cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A base image could not be had.
     #[error("{error}")]
     Base {
@@ -124,6 +129,7 @@ impl BuildError {
         match self {
             Self::Step { error, .. } => error.hint(),
             Self::Base { error, .. } => error.hint(),
+            Self::Lock(error) => error.hint(),
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Layer(error) => error.hint().map(str::to_owned),
             Self::Output(error) => error.hint(),
@@ -144,6 +150,21 @@ pub(crate) struct PlannedBuild {
     pub contexts: BTreeMap<Option<String>, BuildContext>,
     /// The bases.
     pub bases: Arc<Bases>,
+    /// What names are held to.
+    pub lock: Option<Arc<Lock>>,
+}
+
+/// Contexts and Dockerfile of a build, before anything is planned.
+pub(super) struct OpenedBuild {
+    contexts: BTreeMap<Option<String>, BuildContext>,
+    pub(super) dockerfile: DockerfileText,
+}
+
+impl OpenedBuild {
+    /// Returns the main context.
+    pub(super) fn main(&self) -> &BuildContext {
+        &self.contexts[&None]
+    }
 }
 
 impl Engine {
@@ -154,7 +175,7 @@ impl Engine {
         events: &EventSender,
         cancel: &CancellationToken,
     ) -> Result<BuildReport, BuildError> {
-        let Begun { request, graph, targets, runner, dockerfile, diagnostics, inputs, log, epoch } =
+        let Begun { request, graph, targets, runner, dockerfile, diagnostics, mut inputs, log, epoch } =
             begin(self, Arc::new(request), events).await?;
         let options = SolveOptions { jobs: request.jobs, cancel: cancel.clone() };
         let mut watch = Watch::default();
@@ -181,6 +202,8 @@ impl Engine {
             }
         };
         runner.finish().await;
+        let remote = remote_materials(&graph, &runner);
+        inputs.extend(remote.iter().map(|it| (format!("source {}", it.url), it.content.to_string())));
         let mut stored = Vec::new();
         for target in &targets {
             stored.push(self.assemble(target, &solved, epoch).await?);
@@ -207,7 +230,24 @@ impl Engine {
         events: &EventSender,
         all_stages: bool,
     ) -> Result<PlannedBuild, BuildError> {
-        let (mut contexts, dockerfile) = self.open_contexts(request, events).await?;
+        let opened = self.open_build(request, events).await?;
+        let lock = lock::find(&request.lock, opened.main(), &opened.dockerfile)?.map(Arc::new);
+        if let Some(lock) = &lock {
+            tell_lock(lock, request, events).await?;
+        }
+        self.plan_opened(request, events, opened, lock, all_stages).await
+    }
+
+    /// Plans what was opened; names are held to `lock`.
+    pub(super) async fn plan_opened(
+        &self,
+        request: &Arc<BuildRequest>,
+        events: &EventSender,
+        opened: OpenedBuild,
+        lock: Option<Arc<Lock>>,
+        all_stages: bool,
+    ) -> Result<PlannedBuild, BuildError> {
+        let OpenedBuild { mut contexts, dockerfile } = opened;
         let parsed = mica_parser::parse(&dockerfile.text);
         let named = self.named_contexts(request, &mut contexts).await?;
         let plan_request = plan_request(request, named, &contexts, all_stages);
@@ -220,8 +260,15 @@ impl Engine {
             diagnostics.dedup();
             let plan = match planned {
                 Some(Planned::NeedImages(wanted)) if !has_errors(&diagnostics) => {
+                    let refused = refused_images(&lock, &wanted, |source, reason| {
+                        unresolved_image(&parsed.dockerfile, &plan_request, &known, source, reason)
+                    });
+                    if !refused.is_empty() {
+                        diagnostics.extend(refused);
+                        return Err(BuildError::Diagnostics { diagnostics, dockerfile });
+                    }
                     for source in wanted {
-                        match self.resolve_base(&source, request, events).await {
+                        match self.resolve_base(&source, request, lock.as_deref(), events).await {
                             Ok(base) => {
                                 known.insert(source.clone(), base.resolved());
                                 bases.insert(source, base);
@@ -245,15 +292,17 @@ impl Engine {
                 Some(Planned::NeedImages(_)) | None => None,
             };
             let bases = Arc::new(bases);
-            return Ok(PlannedBuild { plan, diagnostics, dockerfile, contexts, bases });
+            diagnostics.extend(refused_sources(lock.as_deref(), plan.as_ref()));
+            return Ok(PlannedBuild { plan, diagnostics, dockerfile, contexts, bases, lock });
         }
     }
 
-    async fn open_contexts(
+    /// Opens the main context and reads the Dockerfile.
+    pub(super) async fn open_build(
         &self,
         request: &Arc<BuildRequest>,
         events: &EventSender,
-    ) -> Result<(BTreeMap<Option<String>, BuildContext>, DockerfileText), BuildError> {
+    ) -> Result<OpenedBuild, BuildError> {
         let mut main = match &request.context {
             ContextInput::Directory(path) if !path.is_file() => BuildContext::directory(path)?,
             ContextInput::Directory(path) | ContextInput::Archive(path) => {
@@ -265,7 +314,7 @@ impl Engine {
         };
         let dockerfile = read_dockerfile(&request.dockerfile, &main)?;
         main.read_ignore_file(dockerfile.path.as_deref())?;
-        Ok((BTreeMap::from([(None, main)]), dockerfile))
+        Ok(OpenedBuild { contexts: BTreeMap::from([(None, main)]), dockerfile })
     }
 
     /// Tells named contexts apart and opens those that are files.
@@ -393,14 +442,14 @@ pub(super) async fn begin(
     let Some(plan) = planned.plan.filter(|_| !has_errors(&diagnostics)) else {
         return Err(BuildError::Diagnostics { diagnostics, dockerfile });
     };
+    warn_uncovered(planned.lock.as_deref(), &plan, events).await;
     let (graph, targets) = (Arc::new(plan.graph), plan.targets);
     let log = BuildLog::new(engine.host.store.root(), now().unix().map_or(0, |(seconds, _)| seconds));
     let identity = identity(&dockerfile, &planned.contexts);
     let runner = Arc::new(EngineRunner::new(
         engine.host.clone(),
         request.clone(),
-        planned.bases.clone(),
-        planned.contexts,
+        Resolved { bases: planned.bases, contexts: planned.contexts, lock: planned.lock },
         log.clone(),
         (&graph, &targets),
         &identity,
@@ -457,6 +506,46 @@ pub(super) fn store_image(
     };
     store.images().put(&record)?;
     Ok(StoredImage { id, config, tree, platform: platform.clone(), manifest: None })
+}
+
+/// Says that a lock is used, and refuses a context it cannot cover where it has to cover everything.
+async fn tell_lock(lock: &Lock, request: &BuildRequest, events: &EventSender) -> Result<(), BuildError> {
+    if let (true, ContextInput::Url(url)) = (lock.strict, &request.context)
+        && !super::fetch::names_commit(url)
+    {
+        return Err(LockError::Context(lock::bare_url(url)).into());
+    }
+    let what = format!("using {} ({})", lock.shown(), lock.summary());
+    for state in [TaskState::Started, TaskState::Done] {
+        events.send(BuildEvent::Task { what: what.clone(), state }).await;
+    }
+    Ok(())
+}
+
+/// Where everything must be locked: the images that are not.
+fn refused_images(
+    lock: &Option<Arc<Lock>>,
+    wanted: &[ImageSource],
+    diagnostic: impl Fn(&ImageSource, &str) -> Diagnostic,
+) -> Vec<Diagnostic> {
+    let Some(lock) = lock.as_deref().filter(|lock| lock.strict) else { return Vec::new() };
+    let uncovered = wanted.iter().filter(|source| lock::uncovered_image(lock, source).is_some());
+    uncovered.map(|source| lock::not_locked(lock, diagnostic(source, "it is not in the lock file"))).collect()
+}
+
+/// Where everything must be locked: the sources of steps that are not.
+fn refused_sources(lock: Option<&Lock>, plan: Option<&Plan>) -> Vec<Diagnostic> {
+    let (Some(lock), Some(plan)) = (lock.filter(|lock| lock.strict), plan) else { return Vec::new() };
+    plan.graph.steps().filter_map(|step| lock::uncovered_source(lock, step)).collect()
+}
+
+/// Says what a lock does not cover, and is therefore resolved as if there were none.
+async fn warn_uncovered(lock: Option<&Lock>, plan: &Plan, events: &EventSender) {
+    let Some(lock) = lock else { return };
+    for name in plan.graph.steps().filter_map(|step| lock::uncovered_name(lock, step)) {
+        let message = format!("`{name}` is not in {}: `mica lock` adds it", lock.shown());
+        events.send(BuildEvent::Warning { message }).await;
+    }
 }
 
 fn has_errors(diagnostics: &[Diagnostic]) -> bool {

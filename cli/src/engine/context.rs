@@ -160,7 +160,8 @@ impl BuildContext {
     }
 
     /// Whether the directory is the user's own, read in place.
-    fn in_place(&self) -> bool {
+    /// Returns whether it is a directory of this machine.
+    pub(crate) fn in_place(&self) -> bool {
         self._unpacked.is_none()
     }
 

@@ -10,7 +10,7 @@ use mica_image::compress::is_archive;
 use mica_image::{ContentDigest, FileDigest, Reference};
 use mica_remote::git::{
     CheckoutOptions, Git, GitEnvironment, GitError, GitUrl, GitUrlUse, InvalidGitUrl, ProcessRunner,
-    parse_git_url,
+    ResolvedCommit, parse_git_url,
 };
 use mica_remote::http::{HttpError, HttpRequest, HttpResponse, Validators, fetch};
 use mica_solver::graph::{GitSource, HttpSource};
@@ -18,7 +18,9 @@ use mica_solver::plan::NamedContext;
 use mica_solver::{BuildEvent, EventSender, StepContext, StepId, TaskState};
 
 use super::blocking::blocking;
+use super::checkouts;
 use super::context::{BuildContext, ContextError};
+use super::lock::{Lock, LockedCheckout, LockedDownload};
 use super::request::{BuildRequest, SecretSource};
 use super::runner::Download;
 use super::ssh::{Agent, AgentError};
@@ -52,6 +54,19 @@ pub(crate) enum FetchError {
         /// What came.
         actual: ContentDigest,
     },
+    /// The content is not what the lock file holds its name to.
+    #[error("`{name}` is {actual}, and the lock file says {expected}")]
+    Locked {
+        /// The address.
+        name: String,
+        /// What the lock file says.
+        expected: String,
+        /// What it is.
+        actual: String,
+    },
+    /// A checkout could not be kept.
+    #[error(transparent)]
+    Checkout(#[from] super::checkouts::CheckoutError),
     /// Nothing may be fetched.
     #[error("`{0}` is not in the store, and the build is offline")]
     Offline(String),
@@ -93,15 +108,69 @@ pub(crate) enum FetchError {
     Scan(#[from] mica_cache::ScanError),
 }
 
+/// A repository's files at one commit.
+pub(super) struct Checkout {
+    /// The files.
+    pub(super) tree: ContextTree,
+    /// Where they lie for as long as this lives.
+    pub(super) scratch: Scratch,
+    /// The commit.
+    pub(super) commit: String,
+}
+
 impl Host {
     /// Downloads a file, or finds out that the store still has it; with a checksum that is known nothing is asked.
     pub(super) async fn download(
         &self,
         source: &HttpSource,
+        lock: Option<&Lock>,
         request: &BuildRequest,
         step: StepId,
         cx: &StepContext,
     ) -> Result<Download, FetchError> {
+        let locked = lock.and_then(|lock| lock.file.download(&source.url));
+        let known = match locked.filter(|_| source.checksum.is_none()) {
+            Some(locked) => self.locked_download(source, locked, request, step, cx).await?,
+            None => self.fetch_download(source, request, step, cx).await?,
+        };
+        self.opened(source, &known)
+    }
+
+    /// Finds or downloads what an address is held to.
+    async fn locked_download(
+        &self,
+        source: &HttpSource,
+        locked: &LockedDownload,
+        request: &BuildRequest,
+        step: StepId,
+        cx: &StepContext,
+    ) -> Result<mica_cache::Download, FetchError> {
+        let given = if self.store.blobs().has(&locked.checksum)? {
+            let (store, blob) = (self.store.clone(), locked.checksum);
+            blocking(move || stored_download(&store, blob)).await?
+        } else if request.offline {
+            return Err(FetchError::Offline(shown(&source.url)));
+        } else {
+            self.fetch_download(source, request, step, cx).await?
+        };
+        if given.blob != locked.checksum {
+            return Err(FetchError::Locked {
+                name: shown(&source.url),
+                expected: locked.checksum.to_string(),
+                actual: given.blob.to_string(),
+            });
+        }
+        Ok(mica_cache::Download { name: locked.name.clone(), last_modified: locked.modified, ..given })
+    }
+
+    /// Downloads a file, or finds out that the store still has it.
+    pub(super) async fn fetch_download(
+        &self,
+        source: &HttpSource,
+        request: &BuildRequest,
+        step: StepId,
+        cx: &StepContext,
+    ) -> Result<mica_cache::Download, FetchError> {
         let known = self
             .store
             .downloads()
@@ -110,7 +179,7 @@ impl Host {
         if let Some(known) = &known
             && (request.offline || source.checksum.as_deref() == Some(known.blob.to_string().as_str()))
         {
-            return self.opened(source, known);
+            return Ok(known.clone());
         }
         if request.offline {
             return Err(FetchError::Offline(shown(&source.url)));
@@ -121,12 +190,11 @@ impl Host {
         });
         let authorization = authorization(&source.url, request)?;
         let asked = HttpRequest { validators, authorization, ..HttpRequest::new(&source.url) };
-        let download = match (fetch(self.transport()?, &asked).await?, known) {
-            (HttpResponse::NotModified, Some(known)) => known,
-            (HttpResponse::NotModified, None) => return Err(FetchError::Unmodified(shown(&source.url))),
-            (HttpResponse::Fetched(file), _) => self.receive(&source.url, file, step, cx).await?,
-        };
-        self.opened(source, &download)
+        match (fetch(self.transport()?, &asked).await?, known) {
+            (HttpResponse::NotModified, Some(known)) => Ok(known),
+            (HttpResponse::NotModified, None) => Err(FetchError::Unmodified(shown(&source.url))),
+            (HttpResponse::Fetched(file), _) => self.receive(&source.url, file, step, cx).await,
+        }
     }
 
     async fn receive(
@@ -171,6 +239,7 @@ impl Host {
         Ok(Download {
             url: shown(&source.url),
             file: self.store.blobs().file_path(&known.blob),
+            blob: known.blob,
             size: known.size,
             digest: known.digest,
             name: if source.filename.is_empty() { known.name.clone() } else { source.filename.clone() },
@@ -182,25 +251,64 @@ impl Host {
     pub(super) async fn checkout(
         &self,
         source: &GitSource,
+        lock: Option<&Lock>,
         request: &BuildRequest,
-    ) -> Result<(ContextTree, Scratch), FetchError> {
-        let url = parse_git_url(&source.url, GitUrlUse::Add)?;
-        let mut url = url.ok_or_else(|| FetchError::NotGit(shown(&source.url)))?;
-        url.keep_git_dir = source.keep_git_dir.or(url.keep_git_dir);
-        url.checksum = source.checksum.clone().or(url.checksum);
-        let scratch = self.clone_repository(&url, request).await?;
+    ) -> Result<Checkout, FetchError> {
+        let url = added_git_url(source)?;
+        let locked = lock.and_then(|lock| lock.file.repository(&source.url));
+        let (scratch, commit) = self.clone_repository(&url, locked, request).await?;
         blocking(move || {
             let options = ScanOptions { ignored: &|_, _| Decision::Keep, wanted: None, store: None };
-            Ok((ContextTree::scan(&scratch.files(), &options)?, scratch))
+            Ok(Checkout { tree: ContextTree::scan(&scratch.files(), &options)?, scratch, commit })
         })
         .await
     }
 
-    /// Checks out the repository, or the directory of it that the address names.
-    async fn clone_repository(&self, url: &GitUrl, request: &BuildRequest) -> Result<Scratch, FetchError> {
+    /// Asks what a repository's reference is now.
+    pub(super) async fn resolve_git(
+        &self,
+        source: &GitSource,
+        request: &BuildRequest,
+    ) -> Result<ResolvedCommit, FetchError> {
+        let url = added_git_url(source)?;
         if request.offline {
             return Err(FetchError::Offline(url.remote().to_owned()));
         }
+        let (git, _agent) = self.git(&url, request).await?;
+        Ok(git.resolve(&url).await?)
+    }
+
+    /// Checks out the repository, or the directory of it that the address names; returns the commit too.
+    async fn clone_repository(
+        &self,
+        url: &GitUrl,
+        locked: Option<&LockedCheckout>,
+        request: &BuildRequest,
+    ) -> Result<(Scratch, String), FetchError> {
+        let options = CheckoutOptions::for_url(url);
+        let resolved = match (locked_commit(url, locked, options)?, request.offline) {
+            (Some(resolved), _) => resolved,
+            (None, true) => return Err(FetchError::Offline(url.remote().to_owned())),
+            (None, false) => self.git(url, request).await?.0.resolve(url).await?,
+        };
+        let (store, key) = (self.store.clone(), checkouts::key(url, &resolved, options));
+        let name = key.clone();
+        if let Some(scratch) = blocking(move || checkouts::find(&store, &name)).await? {
+            return Ok((scratch, resolved.commit));
+        }
+        if request.offline {
+            return Err(FetchError::Offline(format!("{} at {}", url.remote(), resolved.commit)));
+        }
+        let (git, _agent) = self.git(url, request).await?;
+        let (scratch, working) = (self.store.layers().begin()?, self.store.layers().begin()?);
+        git.checkout(url, &resolved, &scratch.files(), &working.files(), options).await?;
+        let (store, commit, files) = (self.store.clone(), resolved.commit.clone(), scratch.files());
+        blocking(move || checkouts::keep(&store, &key, &commit, &files)).await?;
+        Ok((scratch, resolved.commit))
+    }
+
+    /// Returns git as it may be used for an address, and the agent that has to live as long as it is used.
+    async fn git(&self, url: &GitUrl, request: &BuildRequest) -> Result<(Git, Option<Agent>), FetchError> {
         let mut environment = GitEnvironment::new(self.path.clone());
         environment.proxies =
             self.proxy.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
@@ -213,13 +321,76 @@ impl Host {
         };
         environment.ssh_agent = agent.as_ref().map(|agent| agent.socket().to_owned());
         environment.authorization = git_authorization(url, request)?;
-        let git = Git::new(environment, Arc::new(ProcessRunner));
-        let (scratch, working) = (self.store.layers().begin()?, self.store.layers().begin()?);
-        let resolved = git.resolve(url).await?;
-        git.checkout(url, &resolved, &scratch.files(), &working.files(), CheckoutOptions::for_url(url))
-            .await?;
-        Ok(scratch)
+        Ok((Git::new(environment, Arc::new(ProcessRunner)), agent))
     }
+}
+
+/// The address of a repository with what the instruction says of it.
+fn added_git_url(source: &GitSource) -> Result<GitUrl, FetchError> {
+    let url = parse_git_url(&source.url, GitUrlUse::Add)?;
+    let mut url = url.ok_or_else(|| FetchError::NotGit(shown(&source.url)))?;
+    url.keep_git_dir = source.keep_git_dir.or(url.keep_git_dir);
+    url.checksum = source.checksum.clone().or(url.checksum);
+    Ok(url)
+}
+
+/// Returns the commit that an address names in full or is held to, without asking anybody.
+fn locked_commit(
+    url: &GitUrl,
+    locked: Option<&LockedCheckout>,
+    options: CheckoutOptions,
+) -> Result<Option<ResolvedCommit>, FetchError> {
+    let at = |commit: &str, reference: &str| ResolvedCommit {
+        commit: commit.to_owned(),
+        tag: None,
+        reference: reference.to_owned(),
+    };
+    let named = url.reference.as_deref().filter(|reference| is_commit(reference));
+    let wanted = url.checksum.as_deref();
+    if let Some(commit) = named.filter(|commit| wanted.is_none_or(|wanted| commit.starts_with(wanted))) {
+        return Ok(Some(at(commit, commit)));
+    }
+    let Some(locked) = locked.filter(|_| named.is_none() && !wanted.is_some_and(is_commit)) else {
+        return Ok(None);
+    };
+    if let Some(wanted) = wanted.filter(|wanted| !locked.commit.starts_with(*wanted)) {
+        let (expected, actual) = (locked.commit.clone(), wanted.to_owned());
+        return Err(FetchError::Locked { name: url.remote().to_owned(), expected, actual });
+    }
+    // Where `.git` is kept it tells the name of the branch.
+    let reference = if options.keep_git_dir { &locked.reference } else { &locked.commit };
+    Ok(Some(at(&locked.commit, reference)))
+}
+
+/// Whether the fragment of a repository's address is a whole commit id.
+pub(super) fn names_commit(url: &str) -> bool {
+    let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
+    is_commit(fragment.split(':').next().unwrap_or_default())
+}
+
+/// Whether a text is a whole commit id.
+pub(super) fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Describes a blob of the store as if it had just been downloaded.
+fn stored_download(
+    store: &mica_cache::Store,
+    blob: ContentDigest,
+) -> Result<mica_cache::Download, FetchError> {
+    let mut file = store.blobs().open(&blob)?;
+    let mut hasher = blake3::Hasher::new();
+    let read = |source| FetchError::Receive { url: blob.to_string(), source };
+    hasher.update_reader(&mut file).map_err(read)?;
+    Ok(mica_cache::Download {
+        blob,
+        digest: FileDigest::from_bytes(*hasher.finalize().as_bytes()),
+        size: store.blobs().size(&blob)?.unwrap_or(0),
+        name: String::new(),
+        last_modified: None,
+        etag: None,
+        last_modified_header: None,
+    })
 }
 
 /// `HTTP_AUTH_HEADER_<host>` is the header itself, `HTTP_AUTH_TOKEN_<host>` a bearer token, as in the reference.
@@ -292,7 +463,7 @@ impl Engine {
                 if request.build_args.get(KEEP_GIT_DIR).is_some_and(|value| value == "1" || value == "true") {
                     git.keep_git_dir = Some(true);
                 }
-                let scratch = self.host.clone_repository(&git, request).await?;
+                let (scratch, _) = self.host.clone_repository(&git, None, request).await?;
                 BuildContext::fetched(scratch)
             }
             None => self.http_context(url, request, events).await?,
@@ -309,7 +480,7 @@ impl Engine {
     ) -> Result<BuildContext, ContextError> {
         let source = HttpSource { url: url.to_owned(), checksum: None, filename: String::new() };
         let cx = StepContext { events: events.clone(), cancel: tokio_util::sync::CancellationToken::new() };
-        let download = self.host.download(&source, request, StepId(0), &cx).await?;
+        let download = self.host.download(&source, None, request, StepId(0), &cx).await?;
         let store = self.host.store.clone();
         blocking(move || {
             let file = std::fs::File::open(&download.file)

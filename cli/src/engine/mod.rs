@@ -8,6 +8,8 @@
 //!       └ output    archives, layouts, trees, registries
 //! build_record     what became of each step, and its causes      foresee  what would become of it
 //! run              a command in an image
+//! lock             what names stood for: `mica.lock`
+//! materials        what a build took from elsewhere
 //! images           finding, listing, naming, removing
 //! image_index      indexes in registries
 //! login            credentials for registries
@@ -25,6 +27,7 @@ pub(crate) mod build;
 mod build_log;
 pub(crate) mod build_record;
 pub(crate) mod cause;
+mod checkouts;
 mod commit;
 pub(crate) mod context;
 pub(crate) mod diff;
@@ -35,8 +38,10 @@ pub(crate) mod image_index;
 pub(crate) mod images;
 mod import;
 pub(crate) mod load;
+pub(crate) mod lock;
 pub(crate) mod login;
 mod mask;
+mod materials;
 pub(crate) mod output;
 mod patterns;
 pub(crate) mod prune;

@@ -32,6 +32,8 @@ pub(crate) struct BuildRequest {
     pub pull: bool,
     /// `--offline`: touch no network for images and sources.
     pub offline: bool,
+    /// `--locked`, `--lock-file`.
+    pub lock: LockUse,
     /// `--network` of RUN.
     pub network: NetworkMode,
     /// `--add-host`.
@@ -58,6 +60,27 @@ pub(crate) struct BuildRequest {
     pub source_date_epoch: Option<i64>,
     /// no_new_privs for RUN.
     pub no_new_privileges: bool,
+}
+
+/// How a lock file is used.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LockUse {
+    /// The file; otherwise it is looked for beside the Dockerfile and in the context.
+    pub file: Option<PathBuf>,
+    /// How.
+    pub mode: LockMode,
+}
+
+/// Whether there must be a lock file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum LockMode {
+    /// One that is there is used.
+    #[default]
+    WhenThere,
+    /// There must be one, and it must cover everything.
+    Required,
+    /// None is looked for.
+    Ignored,
 }
 
 /// Where the main context comes from.

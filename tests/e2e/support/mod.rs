@@ -4,6 +4,7 @@
 
 mod archive;
 mod bench;
+mod git;
 mod image;
 mod person;
 mod process;
@@ -12,7 +13,8 @@ mod requirement;
 
 pub(crate) use archive::{Entry, directory, file, gzip, hard_link, symlink, tar};
 pub(crate) use bench::{Bench, Ran};
-pub(crate) use image::Image;
+pub(crate) use git::{GitDaemon, git};
+pub(crate) use image::{Image, digest};
 pub(crate) use person::Person;
 pub(crate) use process::{Running, processes_saying, wait_until};
 pub(crate) use registry::{Access, Registry};

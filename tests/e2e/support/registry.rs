@@ -100,6 +100,13 @@ impl Registry {
         name
     }
 
+    /// Serves a file, and returns its address.
+    pub(crate) fn put_file(&self, path: &str, bytes: &[u8]) -> String {
+        let mut state = self.state.lock().expect("no holder panics");
+        state.content.insert(format!("/{path}"), ("application/octet-stream", bytes.to_vec()));
+        format!("http://{}/{path}", self.address)
+    }
+
     /// Makes every blob hold other bytes than its digest says.
     pub(crate) fn spoil_blobs(&self) {
         let mut state = self.state.lock().expect("no holder panics");

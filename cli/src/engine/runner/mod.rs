@@ -38,6 +38,8 @@ use super::bases::Bases;
 use super::blocking::blocking;
 use super::build_log::BuildLog;
 use super::cause::{Cause, in_one_line};
+use super::lock::Lock;
+use super::materials::RemoteContent;
 use super::request::BuildRequest;
 use copy::Taken;
 use diff_ids::DiffIds;
@@ -48,13 +50,22 @@ pub(crate) struct EngineRunner {
     pub(super) shared: Arc<Shared>,
 }
 
+/// What was resolved to plan a build.
+pub(crate) struct Resolved {
+    /// Its base images.
+    pub(in crate::engine) bases: Arc<Bases>,
+    /// Its contexts by name.
+    pub(in crate::engine) contexts: BTreeMap<Option<String>, super::context::BuildContext>,
+    /// What names are held to.
+    pub(in crate::engine) lock: Option<Arc<Lock>>,
+}
+
 /// What the steps of one build have in common.
 pub(crate) struct Shared {
     pub(super) host: Arc<Host>,
     pub(super) store: Store,
     pub(super) request: Arc<BuildRequest>,
-    pub(super) bases: Arc<Bases>,
-    pub(super) contexts: BTreeMap<Option<String>, super::context::BuildContext>,
+    pub(super) resolved: Resolved,
     pub(super) log: BuildLog,
     /// Whether it was said that steps have no network.
     network_told: AtomicBool,
@@ -78,8 +89,7 @@ impl EngineRunner {
     pub(crate) fn new(
         host: Arc<Host>,
         request: Arc<BuildRequest>,
-        bases: Arc<Bases>,
-        contexts: BTreeMap<Option<String>, super::context::BuildContext>,
+        resolved: Resolved,
         log: BuildLog,
         (graph, targets): (&BuildGraph, &[Target]),
         identity: &str,
@@ -89,8 +99,7 @@ impl EngineRunner {
             store: host.store.clone(),
             host,
             request,
-            bases,
-            contexts,
+            resolved,
             log,
             network_told: AtomicBool::new(false),
             emptied: Mutex::default(),
@@ -107,6 +116,16 @@ impl EngineRunner {
     /// Waits for the digests of new layers that are still being computed.
     pub(crate) async fn finish(&self) {
         self.shared.diff_ids.finish().await;
+    }
+
+    /// Returns what a download or checkout gave.
+    pub(super) fn remote_content(&self, step: StepId) -> Option<RemoteContent> {
+        let files = self.shared.files.lock().unwrap_or_else(PoisonError::into_inner);
+        match files.get(&step)?.as_ref() {
+            SourceFiles::Download(download) => Some(RemoteContent::File(download.blob)),
+            SourceFiles::Context { commit, .. } => commit.clone().map(RemoteContent::Commit),
+            SourceFiles::Inline(_) => None,
+        }
     }
 
     /// Returns why a step was not in the cache.
@@ -174,6 +193,10 @@ impl Shared {
             layers.extend(records.explain(&key)?.map(|record| record.layer));
         }
         Ok(layers)
+    }
+
+    fn lock(&self) -> Option<&Lock> {
+        self.resolved.lock.as_deref()
     }
 
     fn place(&self, step: StepId) -> PlaceId {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mica_cache::{ContextTree, Scratch};
 use mica_executor::copy::Selection;
-use mica_image::FileDigest;
 use mica_image::index::{Time, TimeKind};
+use mica_image::{ContentDigest, FileDigest};
 use mica_solver::graph::ContextSource;
 use mica_solver::{Op, Step, StepContext, StepResult};
 
@@ -14,6 +14,7 @@ use super::copy::seconds_now;
 use super::{Shared, StepError};
 use crate::engine::blocking::blocking;
 use crate::engine::context::ContextError;
+use crate::engine::fetch::Checkout;
 
 /// Files that are no layer.
 pub(crate) enum SourceFiles {
@@ -21,6 +22,8 @@ pub(crate) enum SourceFiles {
     Context {
         /// Its files.
         tree: Arc<ContextTree>,
+        /// The commit, of a checkout.
+        commit: Option<String>,
         /// Keeps a checkout on disk.
         _scratch: Option<Scratch>,
     },
@@ -37,6 +40,8 @@ pub(crate) struct Download {
     pub url: String,
     /// Where it lies.
     pub file: PathBuf,
+    /// Its bytes as a blob of the store.
+    pub blob: ContentDigest,
     /// Its size.
     pub size: u64,
     /// The digest of its bytes.
@@ -71,17 +76,21 @@ pub(super) async fn resolve(
 ) -> Result<StepResult, StepError> {
     let files = match &step.op {
         Op::Image(source) => {
-            let tree = shared.bases.tree(&shared.host, source, step.id, cx).await?;
+            let tree = shared.resolved.bases.tree(&shared.host, source, step.id, cx).await?;
             return Ok(StepResult::Tree(tree));
         }
         Op::Context(source) => scan(shared, source).await?,
         Op::Http(source) => SourceFiles::Download(
-            shared.host.download(source, &shared.request, step.id, cx).await.map_err(ContextError::from)?,
+            shared
+                .host
+                .download(source, shared.lock(), &shared.request, step.id, cx)
+                .await
+                .map_err(ContextError::from)?,
         ),
         Op::Git(source) => {
-            let (checkout, scratch) =
-                shared.host.checkout(source, &shared.request).await.map_err(ContextError::from)?;
-            SourceFiles::Context { tree: Arc::new(checkout), _scratch: Some(scratch) }
+            let checkout = shared.host.checkout(source, shared.lock(), &shared.request);
+            let Checkout { tree, scratch, commit } = checkout.await.map_err(ContextError::from)?;
+            SourceFiles::Context { tree: Arc::new(tree), commit: Some(commit), _scratch: Some(scratch) }
         }
         Op::Inline(source) => SourceFiles::Inline(source.files.clone()),
         Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => unreachable!("the scheduler resolves sources only"),
@@ -93,9 +102,9 @@ pub(super) async fn resolve(
 async fn scan(shared: &Arc<Shared>, source: &ContextSource) -> Result<SourceFiles, StepError> {
     let (shared, source) = (shared.clone(), source.clone());
     blocking(move || {
-        let context = &shared.contexts[&source.name];
+        let context = &shared.resolved.contexts[&source.name];
         let tree = context.scan(&shared.store, &source.wanted)?;
-        Ok(SourceFiles::Context { tree: Arc::new(tree), _scratch: None })
+        Ok(SourceFiles::Context { tree: Arc::new(tree), commit: None, _scratch: None })
     })
     .await
 }
