@@ -8,6 +8,7 @@
 
 mod support;
 
+mod attest;
 mod blame;
 mod build;
 mod cache;

@@ -100,6 +100,15 @@ pub(super) struct OutputFlags {
     /// `index-descriptor`, and a platform in brackets
     #[arg(long, value_name = "[WHERE:]KEY=VALUE")]
     pub(super) annotation: Vec<String>,
+    /// Attach what the image was made from: `true`, or `mode=min|max`, `builder-id=URI`
+    #[arg(long, value_name = "true | mode=…")]
+    pub(super) provenance: Vec<String>,
+    /// Attach a list of the packages in the image: `true`
+    #[arg(long, value_name = "BOOL")]
+    pub(super) sbom: Vec<String>,
+    /// Attach a statement: `type=provenance` with the keys of `--provenance`, or `type=sbom`
+    #[arg(long, value_name = "type=…")]
+    pub(super) attest: Vec<String>,
     /// Write digests and names of the result to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) metadata_file: Option<PathBuf>,

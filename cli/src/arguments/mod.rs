@@ -4,6 +4,7 @@
 //! `run_request`) are pure functions of those words and of an [`Environment`](crate::environment::Environment), and make the
 //! values the engine takes. Nothing here touches a file, a terminal or the network.
 
+mod attest;
 mod build;
 mod command_line;
 mod csv;

@@ -10,7 +10,7 @@ use mica_solver::graph::Resources;
 use super::build::BuildArguments;
 use super::error::ArgumentError;
 use super::values::{self, text_variable};
-use super::{csv, output, packing, secret};
+use super::{attest, csv, output, packing, secret};
 use crate::engine::request::{
     BuildRequest, ContextInput, DockerfileInput, LockMode, LockUse, NoCache, Output, OutputKind, Push,
     SecretSource,
@@ -213,6 +213,7 @@ pub(crate) fn build_request(
         return Err(refusal);
     }
     let build_args = build_args(arguments, environment)?;
+    let outputs = outputs(arguments)?;
     Ok(BuildRequest {
         context: context(arguments)?,
         dockerfile: dockerfile(arguments),
@@ -241,7 +242,8 @@ pub(crate) fn build_request(
         allow: allow(arguments)?,
         secrets: secrets(arguments, environment)?,
         ssh: ssh(arguments, environment)?,
-        outputs: outputs(arguments)?,
+        attest: attest::attest(arguments, &outputs)?,
+        outputs,
         jobs: arguments.limits.jobs.map_or_else(default_jobs, std::num::NonZeroUsize::get),
         no_new_privileges: arguments.run.no_new_privileges,
     })

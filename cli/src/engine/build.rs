@@ -19,6 +19,8 @@ use mica_solver::{
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::{AssembledLayer, image_config};
+use super::attest::say::{Finished, SayError};
+use super::attest::statement::Predicate;
 use super::bases::{BaseError, Bases};
 use super::blocking::blocking;
 use super::build_log::BuildLog;
@@ -53,6 +55,16 @@ pub(crate) struct BuildReport {
 pub(crate) struct BuiltImage {
     /// The digest of its config.
     pub id: ContentDigest,
+    /// Its platform.
+    pub platform: Platform,
+    /// What is said of it.
+    pub said: Vec<Predicate>,
+}
+
+impl BuiltImage {
+    fn of(image: &StoredImage) -> Self {
+        Self { id: image.id, platform: image.platform.clone(), said: image.said.clone() }
+    }
 }
 
 /// A build failed.
@@ -103,6 +115,9 @@ pub(crate) enum BuildError {
     /// A layer could not be read.
     #[error(transparent)]
     Layer(#[from] mica_cache::LayerError),
+    /// Nothing could be said of an image.
+    #[error(transparent)]
+    Say(#[from] SayError),
     /// An output could not be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -177,6 +192,7 @@ impl Engine {
     ) -> Result<BuildReport, BuildError> {
         let Begun { request, graph, targets, runner, dockerfile, diagnostics, mut inputs, log, epoch } =
             begin(self, Arc::new(request), events).await?;
+        let started = now();
         let options = SolveOptions { jobs: request.jobs, cancel: cancel.clone() };
         let mut watch = Watch::default();
         let solved = watched(&graph, runner.clone(), &options, events, &mut watch).await;
@@ -208,6 +224,16 @@ impl Engine {
         for target in &targets {
             stored.push(self.assemble(target, &solved, epoch).await?);
         }
+        let finished = Finished {
+            request: &request,
+            graph: &graph,
+            runner: &runner,
+            dockerfile: &dockerfile,
+            remote: &remote,
+            started,
+            epoch,
+        };
+        self.say(finished, &mut stored, events).await?;
         self.tag(&local_names(&request), &stored, &dockerfile, &inputs)?;
         let exported = self.write_outputs(&request, &stored, events).await?;
         record.images = stored.iter().map(|image| image.id).collect();
@@ -215,7 +241,7 @@ impl Engine {
         log.write_report(&record);
         self.sync(events).await?;
         Ok(BuildReport {
-            images: stored.iter().map(|image| BuiltImage { id: image.id }).collect(),
+            images: stored.iter().map(BuiltImage::of).collect(),
             warnings: diagnostics,
             dockerfile,
             names: local_names(&request).iter().map(Reference::to_string).collect(),
@@ -505,7 +531,7 @@ pub(super) fn store_image(
         lines,
     };
     store.images().put(&record)?;
-    Ok(StoredImage { id, config, tree, platform: platform.clone(), manifest: None })
+    Ok(StoredImage { id, config, tree, platform: platform.clone(), manifest: None, said: Vec::new() })
 }
 
 /// Says that a lock is used, and refuses a context it cannot cover where it has to cover everything.

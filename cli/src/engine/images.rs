@@ -133,7 +133,7 @@ pub(crate) fn open(store: &Store, id: &ContentDigest) -> Result<Option<StoredIma
     let config = ImageConfig::parse(&bytes).map_err(|source| FindError::Config { id: *id, source })?;
     let ImageRecord { id, tree, platform, manifest, .. } = record;
     let platform = Platform::parse(&platform).unwrap_or_else(|_| config.platform());
-    Ok(Some(StoredImage { id, config, tree, platform, manifest }))
+    Ok(Some(StoredImage { id, config, tree, platform, manifest, said: Vec::new() }))
 }
 
 /// One line of `mica images`.

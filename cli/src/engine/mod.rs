@@ -8,6 +8,7 @@
 //!       └ output    archives, layouts, trees, registries
 //! build_record     what became of each step, and its causes      foresee  what would become of it
 //! run              a command in an image
+//! attest           what is said of images: provenance, packages
 //! lock             what names stood for: `mica.lock`
 //! materials        what a build took from elsewhere
 //! images           finding, listing, naming, removing
@@ -20,6 +21,7 @@
 
 mod archive_tree;
 mod assemble;
+pub(crate) mod attest;
 pub(crate) mod bases;
 pub(crate) mod blame;
 mod blocking;

@@ -54,12 +54,52 @@ pub(crate) struct BuildRequest {
     pub ssh: BTreeMap<String, Vec<PathBuf>>,
     /// `-o`, in order; the image in the store is always made unless only trees are asked for.
     pub outputs: Vec<Output>,
+    /// What is said of the image where it goes out.
+    pub attest: Attest,
     /// How many steps run at once.
     pub jobs: usize,
     /// SOURCE_DATE_EPOCH.
     pub source_date_epoch: Option<i64>,
     /// no_new_privs for RUN.
     pub no_new_privileges: bool,
+}
+
+/// What is said of an image: `--provenance`, `--sbom`, `--attest`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Attest {
+    /// What it was made from.
+    pub provenance: Option<ProvenanceOptions>,
+    /// The packages in it.
+    pub sbom: bool,
+}
+
+/// How provenance is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ProvenanceOptions {
+    /// How much.
+    pub mode: ProvenanceMode,
+    /// Who builds.
+    pub builder_id: Option<String>,
+}
+
+/// How much provenance tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum ProvenanceMode {
+    /// Without the values of build arguments and labels.
+    Min,
+    /// Everything.
+    #[default]
+    Max,
+}
+
+impl ProvenanceMode {
+    /// Returns the word for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Min => "min",
+            Self::Max => "max",
+        }
+    }
 }
 
 /// How a lock file is used.

@@ -80,7 +80,7 @@ impl Engine {
             let mut config = ImageConfig::default();
             config.rootfs.diff_ids = layer.diff_id.into_iter().collect();
             let (id, tree, platform) = (config.digest(), vec![layer], config.platform());
-            Ok(StoredImage { id, config, tree, platform, manifest: None })
+            Ok(StoredImage { id, config, tree, platform, manifest: None, said: Vec::new() })
         })
         .await
     }

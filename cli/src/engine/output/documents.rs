@@ -2,11 +2,15 @@
 
 use mica_cache::Store;
 use mica_image::manifest::MANIFEST_SIZE_MAX;
-use mica_image::{Descriptor, Dialect, Document, Index, LayerCompression, Manifest, MediaType, Platform};
+use mica_image::{
+    Descriptor, Dialect, Document, Index, LayerCompression, Manifest, MediaType, Platform, Reference,
+};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::blobs::{Codec, StoreBlobs};
 use super::{OutputError, StoredImage};
+use crate::engine::attest::manifest::AttestationManifest;
+use crate::engine::attest::statement::Statement;
 use crate::engine::request::{Annotated, Packing};
 
 /// A manifest or index with its bytes.
@@ -106,12 +110,45 @@ fn describe(descriptor: &mut Descriptor, image: &StoredImage, packing: &Packing)
     descriptor.annotations.extend(added);
 }
 
+/// A manifest of statements, with the blobs it names.
+#[derive(Debug, Clone)]
+pub(super) struct Attestation {
+    /// The manifest.
+    pub(super) document: Packed,
+    /// Its config and layers, which are in the store.
+    pub(super) blobs: Vec<Descriptor>,
+}
+
+/// Makes a manifest of what is said of each image that something is said of.
+pub(super) fn attestations(
+    store: &Store,
+    images: &[StoredImage],
+    manifests: &[Packed],
+    names: &[Reference],
+) -> Result<Vec<Attestation>, OutputError> {
+    let mut made = Vec::new();
+    for (image, manifest) in images.iter().zip(manifests).filter(|(image, _)| !image.said.is_empty()) {
+        let digest = manifest.descriptor.digest;
+        let statement = |said| Statement::of(said, names, &image.platform, &digest);
+        let statements: Vec<Statement> = image.said.iter().map(statement).collect();
+        let AttestationManifest { descriptor, bytes, blobs } = AttestationManifest::new(&statements, digest);
+        let mut kept = Vec::new();
+        for (blob, bytes) in blobs {
+            store.blobs().put(&bytes)?;
+            kept.push(blob);
+        }
+        made.push(Attestation { document: Packed { descriptor, bytes }, blobs: kept });
+    }
+    Ok(made)
+}
+
 /// Returns what the names of an export stand for: the only manifest, or an index over several, which has to be written too.
 pub(super) fn target(
     manifests: &[Packed],
+    attestations: &[Attestation],
     packing: &Packing,
 ) -> Result<(Descriptor, Option<Packed>), OutputError> {
-    if let [only] = manifests {
+    if let ([only], []) = (manifests, attestations) {
         let about_an_index = |subject| matches!(subject, Annotated::Index | Annotated::IndexDescriptor);
         return match packing.annotations.iter().find(|annotation| about_an_index(annotation.subject)) {
             Some(annotation) => Err(OutputError::NoIndex { key: annotation.key.clone() }),
@@ -119,7 +156,8 @@ pub(super) fn target(
         };
     }
     let dialect = packing.dialect.unwrap_or(Dialect::Oci);
-    let entries = manifests.iter().map(|manifest| manifest.descriptor.clone()).collect();
+    let said = attestations.iter().map(|attestation| &attestation.document);
+    let entries = manifests.iter().chain(said).map(|manifest| manifest.descriptor.clone()).collect();
     let mut index = Index::new(dialect, entries);
     index.annotations.extend(annotations(packing, Annotated::Index, None));
     let mut descriptor = index.descriptor();

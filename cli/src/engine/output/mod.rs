@@ -17,6 +17,7 @@ use mica_image::{ContentDigest, Descriptor, ImageConfig, LayerCompression, Platf
 use mica_remote::RegistryError;
 use mica_solver::{BuildEvent, EventSender, TaskState};
 
+use super::attest::statement::Predicate;
 use super::blocking::blocking;
 use super::build::BuildError;
 use super::request::{BuildRequest, Output, OutputKind};
@@ -36,6 +37,8 @@ pub(crate) struct StoredImage {
     pub platform: Platform,
     /// The manifest it was pulled with.
     pub manifest: Option<ContentDigest>,
+    /// What is said of it where it goes out.
+    pub said: Vec<Predicate>,
 }
 
 /// An image as it went out.
@@ -205,9 +208,15 @@ fn write_layout(
     }
     let blobs = StoreBlobs::new(&host.store, host.threads);
     let manifests = documents::manifests(&host.store, &blobs, images, &output.packing, usual)?;
-    let (target, index) = documents::target(&manifests, &output.packing)?;
+    let attestations = match output.kind {
+        // There a file of another kind could not be told from an image.
+        OutputKind::DockerArchive => Vec::new(),
+        _ => documents::attestations(&host.store, images, &manifests, names)?,
+    };
+    let (target, index) = documents::target(&manifests, &attestations, &output.packing)?;
     let mut source = WithDocuments::new(&blobs);
-    for document in manifests.into_iter().chain(index) {
+    let attestations = attestations.into_iter().map(|attestation| attestation.document);
+    for document in manifests.into_iter().chain(attestations).chain(index) {
         source.add(document.bytes);
     }
     let named = [NamedImage { target: target.clone(), names: names.to_vec() }];

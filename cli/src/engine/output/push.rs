@@ -114,11 +114,17 @@ impl Sending<'_> {
         names: &[&Reference],
     ) -> Result<Descriptor, OutputError> {
         let manifests = try_join_all(images.iter().map(|image| self.image(image, packing))).await?;
-        let (target, index) = documents::target(&manifests, packing)?;
+        let owned: Vec<Reference> = names.iter().map(|name| (*name).clone()).collect();
+        let (store, said, packed) = (self.host.store.clone(), images.to_vec(), manifests.clone());
+        let attestations = blocking(move || documents::attestations(&store, &said, &packed, &owned)).await?;
+        let blobs = attestations.iter().flat_map(|attestation| &attestation.blobs);
+        try_join_all(blobs.map(|blob| self.blob(blob, None))).await?;
+        let (target, index) = documents::target(&manifests, &attestations, packing)?;
         let top = match index {
             None => manifests[0].clone(),
             Some(index) => {
-                try_join_all(manifests.iter().map(|manifest| self.put(manifest, None))).await?;
+                let said = attestations.iter().map(|attestation| &attestation.document);
+                try_join_all(manifests.iter().chain(said).map(|document| self.put(document, None))).await?;
                 index
             }
         };

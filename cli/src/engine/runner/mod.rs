@@ -113,6 +113,11 @@ impl EngineRunner {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Returns what was resolved to plan the build.
+    pub(super) fn resolved(&self) -> &Resolved {
+        &self.shared.resolved
+    }
+
     /// Waits for the digests of new layers that are still being computed.
     pub(crate) async fn finish(&self) {
         self.shared.diff_ids.finish().await;
@@ -122,7 +127,12 @@ impl EngineRunner {
     pub(super) fn remote_content(&self, step: StepId) -> Option<RemoteContent> {
         let files = self.shared.files.lock().unwrap_or_else(PoisonError::into_inner);
         match files.get(&step)?.as_ref() {
-            SourceFiles::Download(download) => Some(RemoteContent::File(download.blob)),
+            SourceFiles::Download(download) => Some(RemoteContent::File {
+                digest: download.blob,
+                size: download.size,
+                name: download.name.clone(),
+                modified: download.last_modified,
+            }),
             SourceFiles::Context { commit, .. } => commit.clone().map(RemoteContent::Commit),
             SourceFiles::Inline(_) => None,
         }

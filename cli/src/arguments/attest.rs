@@ -1,0 +1,144 @@
+//! `--provenance`, `--sbom` and `--attest`: what is to be said of an image.
+
+use super::build::BuildArguments;
+use super::csv;
+use super::error::ArgumentError;
+use crate::engine::request::{Attest, Output, OutputKind, ProvenanceMode, ProvenanceOptions};
+
+/// Reads the flags; a later one wins over an earlier one of the same type, and `--attest` comes first.
+pub(super) fn attest(arguments: &BuildArguments, outputs: &[Output]) -> Result<Attest, ArgumentError> {
+    let mut attest = Attest::default();
+    for word in arguments.output.attest.iter().filter(|word| !word.is_empty()) {
+        read("--attest", word, None, &mut attest)?;
+    }
+    for word in arguments.output.provenance.iter().filter(|word| !word.is_empty()) {
+        read("--provenance", word, Some("provenance"), &mut attest)?;
+    }
+    for word in arguments.output.sbom.iter().filter(|word| !word.is_empty()) {
+        read("--sbom", word, Some("sbom"), &mut attest)?;
+    }
+    if attest != Attest::default() {
+        check(&attest, outputs)?;
+    }
+    Ok(attest)
+}
+
+fn read(
+    flag: &'static str,
+    word: &str,
+    kind: Option<&str>,
+    attest: &mut Attest,
+) -> Result<(), ArgumentError> {
+    let invalid = |why: String| ArgumentError::value(flag, word, why);
+    let mut kind = kind.map(str::to_owned);
+    let mut wanted = true;
+    let mut options = ProvenanceOptions::default();
+    let mut of_provenance = None;
+    for field in csv::fields(word).map_err(|error| invalid(error.to_string()))? {
+        let Some((key, value)) = csv::key_value(&field) else {
+            match switch(&field).filter(|_| flag != "--attest") {
+                Some(on) => wanted = on,
+                None => return Err(invalid(format!("`{field}` is not of the form key=value"))),
+            }
+            continue;
+        };
+        match (key.as_str(), value) {
+            ("type", value) if flag == "--attest" => kind = Some(value.to_owned()),
+            ("disabled", value) => {
+                let on = switch(value).ok_or_else(|| invalid("`disabled` is true or false".to_owned()))?;
+                wanted = !on;
+            }
+            ("mode", "min") => options.mode = ProvenanceMode::Min,
+            ("mode", "max") => options.mode = ProvenanceMode::Max,
+            ("mode", _) => return Err(invalid(format!("there is no mode `{value}`: it is min or max"))),
+            ("version", "v1") => {}
+            ("version", _) => {
+                return Err(invalid("mica writes version v1 of SLSA provenance only".to_owned()));
+            }
+            ("builder-id", _) => options.builder_id = Some(value.to_owned()).filter(|id| !id.is_empty()),
+            ("generator", _) => {
+                return Err(invalid("mica lists packages itself and runs no generator".to_owned()));
+            }
+            _ => return Err(invalid(format!("there is no key `{key}`"))),
+        }
+        if matches!(key.as_str(), "mode" | "version" | "builder-id") {
+            of_provenance = Some(key);
+        }
+    }
+    match (kind.as_deref(), of_provenance) {
+        (Some("provenance"), _) => attest.provenance = wanted.then_some(options),
+        (Some("sbom"), None) => attest.sbom = wanted,
+        (Some("sbom"), Some(key)) => return Err(invalid(format!("there is no key `{key}`"))),
+        (Some(other), _) => {
+            return Err(invalid(format!("there is no attestation `{other}`"))
+                .with_hint("the types are provenance and sbom"));
+        }
+        (None, _) => return Err(invalid("the type is missing".to_owned())),
+    }
+    Ok(())
+}
+
+/// Reads a Go boolean.
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Statements go out beside an image, in an index of OCI's.
+fn check(attest: &Attest, outputs: &[Output]) -> Result<(), ArgumentError> {
+    let flag = if attest.provenance.is_some() { "--provenance" } else { "--sbom" };
+    let refused = |why: &str| ArgumentError::value(flag, "true", why.to_owned());
+    let holds = |output: &&Output| {
+        matches!(output.kind, OutputKind::OciArchive | OutputKind::OciLayout | OutputKind::Registry(_))
+    };
+    if !outputs.iter().any(|output| holds(&output)) {
+        return Err(refused("no image is written that it could be attached to")
+            .with_hint("add `--push`, or `-o type=oci,dest=FILE`"));
+    }
+    let docker = |output: &Output| output.packing.dialect == Some(mica_image::Dialect::Docker);
+    if outputs.iter().filter(holds).any(docker) {
+        return Err(refused("docker's media types have no place for it: leave out `oci-mediatypes=false`"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flag: &'static str, word: &str) -> Result<Attest, String> {
+        let mut attest = Attest::default();
+        let kind = flag.strip_prefix("--").filter(|kind| *kind != "attest");
+        read(flag, word, kind, &mut attest).map(|()| attest).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_are_read_as_the_reference_reads_them() {
+        let mode = |attest: Attest| attest.provenance.map(|options| options.mode);
+        assert_eq!(parse("--provenance", "true").map(mode), Ok(Some(ProvenanceMode::Max)));
+        assert_eq!(parse("--provenance", "false").map(mode), Ok(None));
+        assert_eq!(parse("--provenance", "mode=min").map(mode), Ok(Some(ProvenanceMode::Min)));
+        assert_eq!(parse("--attest", "type=provenance,mode=max").map(mode), Ok(Some(ProvenanceMode::Max)));
+        assert_eq!(parse("--attest", "type=provenance,disabled=true").map(mode), Ok(None));
+        let id =
+            parse("--provenance", "builder-id=https://ci,mode=min").unwrap().provenance.unwrap().builder_id;
+        assert_eq!(id.as_deref(), Some("https://ci"));
+        assert!(parse("--sbom", "true").unwrap().sbom);
+        assert!(parse("--attest", "type=sbom").unwrap().sbom);
+        for (flag, bad) in [
+            ("--sbom", "generator=x"),
+            ("--sbom", "mode=min"),
+            ("--provenance", "mode=all"),
+            ("--provenance", "version=v0.2"),
+            ("--provenance", "x=y"),
+            ("--attest", "provenance"),
+            ("--attest", "type=other"),
+            ("--attest", "mode=min"),
+        ] {
+            assert!(parse(flag, bad).is_err(), "{flag} {bad}");
+        }
+    }
+}
