@@ -69,7 +69,7 @@ impl LayerStore {
     /// If the store has the layer already, that one is kept with its times and its diff id.
     pub fn commit(&self, scratch: Scratch, index: LayerIndex, created: i64) -> Result<Committed, LayerError> {
         let id = index.layer_id();
-        if let Some(layer) = self.get(&id)? {
+        if let Some(layer) = self.get(&id)?.filter(|_| !self.is_promised(&id)) {
             return Ok(Committed { layer, existed: true });
         }
         let mut index = flatten(self, index)?;
@@ -97,6 +97,9 @@ impl LayerStore {
         kind: LayerKind,
         created: i64,
     ) -> Result<Committed, LayerError> {
+        for holder in index.holders() {
+            self.fulfil(&holder)?;
+        }
         let bytes = index.encode();
         let meta = LayerMeta::new(&self.shared, &NewMeta { kind, created, index, index_bytes: bytes.len() });
         for (name, bytes) in [("index", bytes), ("meta", seal(&meta))] {
@@ -120,6 +123,8 @@ impl LayerStore {
                     Ok(Some(((), pins.collect())))
                 }
             })?;
+            // What is here need not come any more.
+            shared.held.forget(id);
             if placed.is_some() {
                 shared.note_change();
                 return Ok(true);

@@ -81,6 +81,15 @@ pub enum LayerError {
         #[source]
         source: std::io::Error,
     },
+    /// A layer that was to come from elsewhere did not.
+    #[error("layer `{layer}` did not come from where it was promised")]
+    Promise {
+        /// The layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// What a step wrote could not be read.
     #[error(transparent)]
     Upper(#[from] crate::layer::UpperError),

@@ -47,7 +47,7 @@ impl LayerStore {
         created: i64,
     ) -> Result<Layer, LayerError> {
         let id = index.layer_id();
-        let layer = match self.get(&id)? {
+        let layer = match self.get(&id)?.filter(|_| !self.is_promised(&id)) {
             Some(layer) => layer,
             None => {
                 // Bytes that lie elsewhere are those of hard links into the tree below, which are few and stay there.
@@ -92,6 +92,7 @@ impl LayerStore {
 
     /// Returns the directory of a layer's own objects, unpacking it first if need be.
     pub fn ensure_files(&self, id: &LayerId) -> Result<PathBuf, LayerError> {
+        self.fulfil(id)?;
         let layer = self.require(id)?;
         let files = layer.directory().join("files");
         if layer.meta().kind == LayerKind::Made || derived::is_ready(&self.shared, &files)? {
@@ -216,7 +217,7 @@ impl LayerStore {
 }
 
 /// The bytes of a tar's files, each in a file of its own, until the index says where they go.
-struct Spool {
+pub(super) struct Spool {
     directory: PathBuf,
     stored: HashMap<LayerPath, u64>,
     next: u64,
@@ -224,13 +225,23 @@ struct Spool {
 }
 
 impl Spool {
-    fn new(directory: PathBuf) -> Result<Self, FileError> {
+    pub(super) fn new(directory: PathBuf) -> Result<Self, FileError> {
         std::fs::create_dir(&directory).at("create directory", &directory)?;
         Ok(Self { directory, stored: HashMap::new(), next: 0, open: None })
     }
 
-    fn path(&self, number: u64) -> PathBuf {
+    pub(super) fn path(&self, number: u64) -> PathBuf {
         self.directory.join(number.to_string())
+    }
+
+    /// Returns the number of the file whose bytes stand at `path` of the layer.
+    pub(super) fn number(&self, path: &[u8]) -> Option<u64> {
+        self.stored.get(path).copied()
+    }
+
+    /// Removes the directory with whatever nobody took.
+    pub(super) fn discard(self) -> Result<(), FileError> {
+        crate::files::remove_tree(&self.directory)
     }
 }
 

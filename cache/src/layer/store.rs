@@ -10,6 +10,7 @@ use mica_image::{DiffId, LayerId};
 
 use super::error::LayerError;
 use super::meta::{CompressedBlob, LayerMeta, is_usable, layer_directory};
+use super::promise::Promised;
 use crate::files::{FileError, read_optional};
 use crate::lease::Pin;
 use crate::sealed::{seal, unseal};
@@ -53,7 +54,7 @@ impl LayerStore {
     pub fn tree(&self, layers: &[TreeLayer]) -> Result<MergedTree, LayerError> {
         let mut opened: Vec<(LayerId, Arc<dyn LayerLookup>)> = Vec::new();
         for layer in layers {
-            opened.push((layer.id, self.require(&layer.id)?.shared_index()?));
+            opened.push((layer.id, self.require(&layer.id)?.index()?));
         }
         Ok(MergedTree::new(opened))
     }
@@ -85,18 +86,14 @@ impl Layer {
         &self.meta
     }
 
-    /// Opens the layer's index for look-ups.
-    pub fn index(&self) -> Result<IndexFile, LayerError> {
-        IndexFile::open(&self.directory().join("index")).map_err(|source| self.index_error(source))
-    }
-
-    /// Opens the layer's index, or returns the one that is open: the next step asks the same layers again.
-    fn shared_index(&self) -> Result<Arc<IndexFile>, LayerError> {
+    /// Opens the layer's index for look-ups, or returns the one that is open: the next step asks the same layers again.
+    pub fn index(&self) -> Result<Arc<IndexFile>, LayerError> {
         let known = self.shared.held.lock().get(&self.id).and_then(|held| held.index.clone());
         if let Some(index) = known {
             return Ok(index);
         }
-        let index = Arc::new(self.index()?);
+        let path = self.directory().join("index");
+        let index = Arc::new(IndexFile::open(&path).map_err(|source| self.index_error(source))?);
         if self.meta.index_bytes <= KEPT_INDEX {
             let mut held = self.shared.held.lock();
             if let Some(held) = held.get_mut(&self.id) {
@@ -160,11 +157,32 @@ pub(crate) struct Held(Mutex<HashMap<LayerId, HeldLayer>>);
 struct HeldLayer {
     meta: Arc<LayerMeta>,
     index: Option<Arc<IndexFile>>,
+    /// Where it is to come from, of a layer that is not here yet.
+    promised: Option<Promised>,
 }
 
 impl Held {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LayerId, HeldLayer>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a promised layer, with its whole index.
+    pub(super) fn insert_promised(&self, id: LayerId, meta: LayerMeta, index: IndexFile, promised: Promised) {
+        let (meta, index) = (Arc::new(meta), Some(Arc::new(index)));
+        self.lock().entry(id).or_insert(HeldLayer { meta, index, promised: Some(promised) });
+    }
+
+    /// Returns where a layer is to come from, if it is only promised.
+    pub(super) fn promised(&self, id: &LayerId) -> Option<Promised> {
+        self.lock().get(id)?.promised.clone()
+    }
+
+    /// Forgets a promised layer: it came, or it never will.
+    pub(super) fn forget(&self, id: &LayerId) {
+        let mut held = self.lock();
+        if held.get(id).is_some_and(|layer| layer.promised.is_some()) {
+            held.remove(id);
+        }
     }
 }
 
@@ -176,7 +194,7 @@ pub(crate) fn hold(shared: &Shared, id: &LayerId) -> Result<Option<Arc<LayerMeta
     }
     let found = shared.lease()?.hold(|| look(shared, id))?.map(Arc::new);
     if let Some(meta) = &found {
-        shared.held.lock().insert(*id, HeldLayer { meta: meta.clone(), index: None });
+        shared.held.lock().insert(*id, HeldLayer { meta: meta.clone(), index: None, promised: None });
     }
     Ok(found)
 }

@@ -46,8 +46,18 @@ impl IndexFile {
         if length <= SMALL {
             source = Source::Whole(source.read(0, length).map_err(failed)?.into_owned());
         }
-        let start = source.read(0, length.min(HEADER as u64)).map_err(failed)?;
-        let header = Header::parse(&start, length)?;
+        Self::from_source(path, source)
+    }
+
+    /// Returns an index whose bytes are in memory, for lookups.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, IndexError> {
+        Self::from_source(Path::new("memory"), Source::Whole(bytes))
+    }
+
+    fn from_source(path: &Path, source: Source) -> Result<Self, IndexError> {
+        let failed = |source| IndexError::Read { path: path.to_owned(), source };
+        let start = source.read(0, source.length().min(HEADER as u64)).map_err(failed)?;
+        let header = Header::parse(&start, source.length())?;
         let list = source.read(HEADER as u64, 32 * header.holders as u64).map_err(failed)?;
         let holders = encoding::parse_holders(&list);
         Ok(Self { path: path.to_owned(), source, header, holders, offsets: OnceLock::new() })
