@@ -128,6 +128,14 @@ pub(super) struct CacheFlags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
           action = ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) no_cache: bool,
+    /// Use a cache that was exported: a name in a registry, `type=registry,ref=…` or `type=local,src=…`; several are asked in
+    /// order
+    #[arg(long, value_name = "NAME | type=…")]
+    pub(super) cache_from: Vec<String>,
+    /// Export what the build learned: a name in a registry, `type=registry,ref=…` or `type=local,dest=…`, and `mode=max` for
+    /// all stages
+    #[arg(long, value_name = "NAME | type=…")]
+    pub(super) cache_to: Vec<String>,
     /// Run every step of these stages anew
     #[arg(long, value_name = "STAGE[,STAGE]")]
     pub(super) no_cache_filter: Vec<String>,

@@ -6,6 +6,7 @@
 
 mod attest;
 mod build;
+mod cache;
 mod command_line;
 mod csv;
 mod error;

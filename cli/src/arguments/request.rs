@@ -10,7 +10,8 @@ use mica_solver::graph::Resources;
 use super::build::BuildArguments;
 use super::error::ArgumentError;
 use super::values::{self, text_variable};
-use super::{attest, csv, output, packing, secret};
+use super::{attest, cache, csv, output, packing, secret};
+use crate::engine::exchange::options::{CacheExport, CacheImport, CachePlace};
 use crate::engine::request::{
     BuildRequest, ContextInput, DockerfileInput, LockMode, LockUse, NoCache, Output, OutputKind, Push,
     SecretSource,
@@ -242,11 +243,39 @@ pub(crate) fn build_request(
         allow: allow(arguments)?,
         secrets: secrets(arguments, environment)?,
         ssh: ssh(arguments, environment)?,
+        cache_from: cache_from(arguments)?,
+        cache_to: cache_to(arguments)?,
         attest: attest::attest(arguments, &outputs)?,
         outputs,
         jobs: arguments.limits.jobs.map_or_else(default_jobs, std::num::NonZeroUsize::get),
         no_new_privileges: arguments.run.no_new_privileges,
     })
+}
+
+fn cache_from(arguments: &BuildArguments) -> Result<Vec<CacheImport>, ArgumentError> {
+    let imports = all(&arguments.cache.cache_from, cache::import)?;
+    let remote = |import: &CacheImport| !matches!(import.place, CachePlace::Directory { .. });
+    match imports.iter().find(|import| arguments.cache.offline && remote(import)) {
+        Some(import) => {
+            Err(ArgumentError::value("--cache-from", import.place.shown(), "`--offline` touches no network"))
+        }
+        None => Ok(imports),
+    }
+}
+
+fn cache_to(arguments: &BuildArguments) -> Result<Vec<CacheExport>, ArgumentError> {
+    const FLAG: &str = "--cache-to";
+    let exports = all(&arguments.cache.cache_to, cache::export)?;
+    for (number, export) in exports.iter().enumerate() {
+        let shown = export.place.shown();
+        if exports[..number].iter().any(|other| other.place == export.place) {
+            return Err(ArgumentError::value(FLAG, shown, "it is given twice"));
+        }
+        if arguments.cache.offline && !matches!(export.place, CachePlace::Directory { .. }) {
+            return Err(ArgumentError::value(FLAG, shown, "`--offline` touches no network"));
+        }
+    }
+    Ok(exports)
 }
 
 /// Reads every non-empty value of a flag.

@@ -77,8 +77,6 @@ const FLAGS: &[Flag] = &[
             "there is no daemon to load into: the image is in mica's store, and `-o type=docker,dest=FILE` writes an archive for `docker load`",
         ),
     ),
-    flag("cache-from", Value, &[""], Refusal("mica cannot import a cache; its own store is always used")),
-    flag("cache-to", Value, &[""], Refusal("mica cannot export its cache; its own store is always used")),
     flag("policy", Value, &[""], Refusal("mica evaluates no source policies")),
     flag("print", Value, &[], Refusal("use `--call=outline` or `--call=targets`")),
     Flag { short: Some('D'), ..flag("debug", Switch, FALSE, Refusal("use `-v`, or `-vv` for still more")) },

@@ -218,6 +218,9 @@ pub(super) fn explain(error: &BuildError, paint: Paint) -> Failure {
         BuildError::Output(output) if output.is_unavailable() => {
             Failure::of(error).with_hint(error.hint()).unavailable()
         }
+        BuildError::Cache { source, .. } if source.is_unavailable() => {
+            Failure::of(error).with_hint(error.hint()).unavailable()
+        }
         other => Failure::of(other).with_hint(other.hint()),
     }
 }

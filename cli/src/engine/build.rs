@@ -1,13 +1,13 @@
 //! A build from request to image: context, Dockerfile, plan, solve, assemble, outputs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use mica_cache::{ImageRecord, VersionInfo};
 use mica_image::tar::TarOptions;
 use mica_image::tree::Tree;
-use mica_image::{ContentDigest, ImageConfig, Platform, Reference, Timestamp};
+use mica_image::{ContentDigest, ImageConfig, LayerId, Platform, Reference, Timestamp};
 use mica_parser::diagnostic::{Diagnostic, Severity};
 use mica_solver::graph::{BuildGraph, HistoryItem, ImageSource, Target};
 use mica_solver::plan::{
@@ -27,6 +27,7 @@ use super::build_log::BuildLog;
 use super::build_record::{BuildRecord, Watch};
 use super::commit::commit_of;
 use super::context::{BuildContext, ContextError, DockerfileText, read_dockerfile};
+use super::exchange::{self, ExchangeError, Imports};
 use super::lock::{self, Lock, LockError};
 use super::materials::remote_materials;
 use super::output::{Exported, OutputError, StoredImage};
@@ -121,6 +122,15 @@ pub(crate) enum BuildError {
     /// An output could not be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// A cache could not be exported.
+    #[error("cannot write the cache `{cache}`")]
+    Cache {
+        /// Where to.
+        cache: String,
+        /// Why.
+        #[source]
+        source: ExchangeError,
+    },
     /// A root file system could not be imported.
     #[error("cannot import `{}`", path.display())]
     Import {
@@ -148,6 +158,7 @@ impl BuildError {
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Layer(error) => error.hint().map(str::to_owned),
             Self::Output(error) => error.hint(),
+            Self::Cache { source, .. } => source.hint(),
             _ => None,
         }
     }
@@ -190,12 +201,25 @@ impl Engine {
         events: &EventSender,
         cancel: &CancellationToken,
     ) -> Result<BuildReport, BuildError> {
+        let imports = Arc::new(Imports::open(&self.host, &request.cache_from, events).await);
         let Begun { request, graph, targets, runner, dockerfile, diagnostics, mut inputs, log, epoch } =
-            begin(self, Arc::new(request), events).await?;
+            begin(self, Arc::new(request), imports.clone(), events).await?;
         let started = now();
         let options = SolveOptions { jobs: request.jobs, cancel: cancel.clone() };
         let mut watch = Watch::default();
-        let solved = watched(&graph, runner.clone(), &options, events, &mut watch).await;
+        let solved = loop {
+            let solved = watched(&graph, runner.clone(), &options, events, &mut watch).await;
+            let brought = match &solved {
+                Ok(solved) => self.bring(&targets, solved).await,
+                Err(_) => Ok(()),
+            };
+            // Bytes that a cache promised did not come: the steps that count as done because of it are not, and it is not asked again.
+            if imports.have_failed() && !cancel.is_cancelled() {
+                continue;
+            }
+            brought?;
+            break solved;
+        };
         let mut record = BuildRecord {
             started: log.started(),
             dockerfile: dockerfile.name.clone(),
@@ -236,6 +260,10 @@ impl Engine {
         self.say(finished, &mut stored, events).await?;
         self.tag(&local_names(&request), &stored, &dockerfile, &inputs)?;
         let exported = self.write_outputs(&request, &stored, events).await?;
+        imports.keep_hits(&self.host.store)?;
+        exchange::export(&self.host, &request, &runner.learned(), events)
+            .await
+            .map_err(|(cache, source)| BuildError::Cache { cache, source })?;
         record.images = stored.iter().map(|image| image.id).collect();
         record.succeeded = true;
         log.write_report(&record);
@@ -360,6 +388,20 @@ impl Engine {
         Ok(named)
     }
 
+    /// Brings the layers of the images into the store, where they are only promised.
+    async fn bring(&self, targets: &[Target], solved: &Solved) -> Result<(), BuildError> {
+        let trees = targets.iter().filter_map(|target| Some(solved.results[&target.step?].tree()));
+        let layers: BTreeSet<LayerId> = trees.flatten().map(|layer| layer.id).collect();
+        let brought = layers.into_iter().map(|id| {
+            let layers = self.host.store.layers();
+            blocking(move || layers.fulfil(&id))
+        });
+        for result in futures_util::future::join_all(brought).await {
+            result?;
+        }
+        Ok(())
+    }
+
     async fn assemble(
         &self,
         target: &Target,
@@ -460,6 +502,7 @@ pub(super) struct Begun {
 pub(super) async fn begin(
     engine: &Engine,
     request: Arc<BuildRequest>,
+    imports: Arc<Imports>,
     events: &EventSender,
 ) -> Result<Begun, BuildError> {
     let planned = engine.plan(&request, events, false).await?;
@@ -475,7 +518,7 @@ pub(super) async fn begin(
     let runner = Arc::new(EngineRunner::new(
         engine.host.clone(),
         request.clone(),
-        Resolved { bases: planned.bases, contexts: planned.contexts, lock: planned.lock },
+        Resolved { bases: planned.bases, contexts: planned.contexts, lock: planned.lock, imports },
         log.clone(),
         (&graph, &targets),
         &identity,

@@ -16,6 +16,7 @@ use super::Engine;
 use super::build::{BuildError, begin};
 use super::build_record::{StepOutcome, StepRecord, is_source, step_record, unused_cache};
 use super::cause::{Cause, CauseKind};
+use super::exchange::Imports;
 use super::request::BuildRequest;
 use super::runner::{EngineRunner, StepError};
 
@@ -53,7 +54,8 @@ impl Engine {
         request: BuildRequest,
         events: &EventSender,
     ) -> Result<Vec<StepRecord>, BuildError> {
-        let begun = begin(self, Arc::new(request), events).await?;
+        let imports = Imports::open(&self.host, &request.cache_from, events).await;
+        let begun = begin(self, Arc::new(request), imports.into(), events).await?;
         let (graph, runner) = (begun.graph, begun.runner);
         let context = StepContext { events: events.clone(), cancel: CancellationToken::new() };
         let mut foresight = Foresight { graph: &graph, runner: &runner, known: BTreeMap::new() };

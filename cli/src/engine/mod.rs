@@ -6,6 +6,7 @@
 //!       ├ runner    the solver's `StepRunner`: source · lookup · copy · run · workdir
 //!       ├ assemble  tree + plan → image config
 //!       └ output    archives, layouts, trees, registries
+//! exchange         caches that travel to other machines
 //! build_record     what became of each step, and its causes      foresee  what would become of it
 //! run              a command in an image
 //! attest           what is said of images: provenance, packages
@@ -33,6 +34,7 @@ mod checkouts;
 mod commit;
 pub(crate) mod context;
 pub(crate) mod diff;
+pub(crate) mod exchange;
 mod fetch;
 mod foresee;
 pub(crate) mod history;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use mica_image::{Dialect, LayerCompression, Platform, Reference};
 use mica_solver::graph::{NetworkMode, Resources};
 
+use super::exchange::options::{CacheExport, CacheImport};
+
 /// A build.
 #[derive(Debug, Clone)]
 pub(crate) struct BuildRequest {
@@ -52,6 +54,10 @@ pub(crate) struct BuildRequest {
     pub secrets: BTreeMap<String, SecretSource>,
     /// `--ssh`: agent socket (or key files) by id.
     pub ssh: BTreeMap<String, Vec<PathBuf>>,
+    /// `--cache-from`, in order.
+    pub cache_from: Vec<CacheImport>,
+    /// `--cache-to`, in order.
+    pub cache_to: Vec<CacheExport>,
     /// `-o`, in order; the image in the store is always made unless only trees are asked for.
     pub outputs: Vec<Output>,
     /// What is said of the image where it goes out.

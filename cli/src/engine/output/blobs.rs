@@ -25,7 +25,7 @@ const BUFFER: usize = 1 << 18;
 
 /// A codec with its level: what the bytes of a compressed layer depend on besides the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Codec {
+pub(crate) struct Codec {
     compression: LayerCompression,
     level: i32,
 }
@@ -33,8 +33,12 @@ pub(super) struct Codec {
 impl Codec {
     /// Returns the codec asked for, or `usual` where nothing was.
     pub(super) fn of(packing: &Packing, usual: LayerCompression) -> Self {
-        let compression = packing.compression.unwrap_or(usual);
-        let level = packing.level.unwrap_or(match compression {
+        Self::new(packing.compression.unwrap_or(usual), packing.level)
+    }
+
+    /// Returns a codec with a level, or its usual one.
+    pub(crate) fn new(compression: LayerCompression, level: Option<i32>) -> Self {
+        let level = level.unwrap_or(match compression {
             LayerCompression::None => 0,
             LayerCompression::Gzip => GZIP_LEVEL,
             LayerCompression::Zstd => ZSTD_LEVEL,
@@ -43,7 +47,7 @@ impl Codec {
     }
 
     /// The name digests are remembered by: it changes whenever the bytes do.
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self.compression {
             LayerCompression::None => "tar".to_owned(),
             LayerCompression::Gzip => format!("gzip level {} blocks 1", self.level),
@@ -83,7 +87,7 @@ impl StoreBlobs {
     }
 
     /// Describes the blob of a layer; compresses what was never compressed in this way.
-    pub(super) fn layer(
+    pub(crate) fn layer(
         &self,
         tree_layer: &TreeLayer,
         dialect: Dialect,

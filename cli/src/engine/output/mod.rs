@@ -22,7 +22,8 @@ use super::blocking::blocking;
 use super::build::BuildError;
 use super::request::{BuildRequest, Output, OutputKind};
 use super::{Engine, Host, NetworkSetupError};
-use blobs::StoreBlobs;
+pub(crate) use blobs::{Codec, StoreBlobs};
+pub(crate) use push::Content;
 
 /// An image in the store, read.
 #[derive(Debug, Clone)]

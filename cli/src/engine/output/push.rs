@@ -226,9 +226,11 @@ impl Sending<'_> {
 }
 
 /// A blob's bytes as the network takes them.
-struct Content {
-    blobs: Arc<StoreBlobs>,
-    blob: Descriptor,
+pub(crate) struct Content {
+    /// Where they come from.
+    pub(crate) blobs: Arc<StoreBlobs>,
+    /// Which blob.
+    pub(crate) blob: Descriptor,
 }
 
 impl BlobContent for Content {

@@ -225,6 +225,7 @@ pub(super) fn record(
     let records = work.shared.store.records();
     records.put(&record, replace)?;
     records.note_recent(&work.shared.place(work.step.id), &record.key)?;
+    work.shared.note_used(work.step.id, &record);
     Ok(())
 }
 

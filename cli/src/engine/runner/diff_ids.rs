@@ -27,8 +27,7 @@ pub(super) struct DiffIds {
 
 impl DiffIds {
     /// Computes nothing yet.
-    pub(super) fn new(graph: &BuildGraph, targets: &[Target], threads: usize) -> Self {
-        let wanted = in_images(graph, targets);
+    pub(super) fn new(wanted: HashSet<StepId>, threads: usize) -> Self {
         Self { wanted, permits: Arc::new(Semaphore::new(threads.max(1))), tasks: Mutex::default() }
     }
 
@@ -59,7 +58,7 @@ fn compute(store: &Store, layer: &TreeLayer) {
 }
 
 /// Returns the steps that the targets' trees are made of.
-fn in_images(graph: &BuildGraph, targets: &[Target]) -> HashSet<StepId> {
+pub(super) fn in_images(graph: &BuildGraph, targets: &[Target]) -> HashSet<StepId> {
     let mut found = HashSet::new();
     for target in targets {
         let mut next = target.step;

@@ -29,6 +29,23 @@ pub(super) fn find(
         }
         return hit(shared, step, &key, parent, &stored.record).map(Some);
     }
+    elsewhere(shared, step, &key, parent)
+}
+
+/// Looks in the caches that were imported.
+fn elsewhere(
+    shared: &Shared,
+    step: &Step,
+    key: &RecordKey,
+    parent: &Tree,
+) -> Result<Option<StepResult>, StepError> {
+    for found in shared.resolved.imports.records(key) {
+        let conditions = &found.record.conditions;
+        let is_so = conditions.is_empty() || holds(conditions, &shared.store.layers().tree(parent)?)?;
+        if is_so && shared.resolved.imports.promise(&shared.store, &found)? {
+            return hit(shared, step, key, parent, found.record).map(Some);
+        }
+    }
     Ok(None)
 }
 
@@ -40,6 +57,7 @@ fn hit(
     record: &CacheRecord,
 ) -> Result<StepResult, StepError> {
     shared.store.records().note_recent(&shared.place(step.id), key)?;
+    shared.note_used(step.id, record);
     Ok(with_layer(parent, record.layer))
 }
 

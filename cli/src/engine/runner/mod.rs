@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mica_cache::{KeyPart as RecordPart, PlaceId, RecordKey, Store, TreeHash};
+use mica_cache::{CacheRecord, KeyPart as RecordPart, PlaceId, RecordKey, Store, TreeHash};
 use mica_image::LayerId;
 use mica_image::tree::Tree;
 use mica_solver::graph::{BuildGraph, Target};
@@ -38,6 +38,7 @@ use super::bases::Bases;
 use super::blocking::blocking;
 use super::build_log::BuildLog;
 use super::cause::{Cause, in_one_line};
+use super::exchange::{Imports, Learned};
 use super::lock::Lock;
 use super::materials::RemoteContent;
 use super::request::BuildRequest;
@@ -58,6 +59,8 @@ pub(crate) struct Resolved {
     pub(in crate::engine) contexts: BTreeMap<Option<String>, super::context::BuildContext>,
     /// What names are held to.
     pub(in crate::engine) lock: Option<Arc<Lock>>,
+    /// Caches of other machines.
+    pub(in crate::engine) imports: Arc<Imports>,
 }
 
 /// What the steps of one build have in common.
@@ -82,6 +85,9 @@ pub(crate) struct Shared {
     /// What COPY and WORKDIR steps and bind mounts were found to take, from `contents` to `execute`.
     taken: Mutex<HashMap<StepId, Arc<Vec<Taken>>>>,
     diff_ids: DiffIds,
+    /// The records of steps that were hits or ran, where a cache is to be exported.
+    used: Mutex<BTreeMap<StepId, CacheRecord>>,
+    in_images: HashSet<StepId>,
 }
 
 impl EngineRunner {
@@ -94,7 +100,8 @@ impl EngineRunner {
         (graph, targets): (&BuildGraph, &[Target]),
         identity: &str,
     ) -> Self {
-        let diff_ids = DiffIds::new(graph, targets, host.threads);
+        let in_images = diff_ids::in_images(graph, targets);
+        let diff_ids = DiffIds::new(in_images.clone(), host.threads);
         let shared = Shared {
             store: host.store.clone(),
             host,
@@ -109,6 +116,8 @@ impl EngineRunner {
             files: Mutex::default(),
             taken: Mutex::default(),
             diff_ids,
+            used: Mutex::default(),
+            in_images,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -135,6 +144,20 @@ impl EngineRunner {
             }),
             SourceFiles::Context { commit, .. } => commit.clone().map(RemoteContent::Commit),
             SourceFiles::Inline(_) => None,
+        }
+    }
+
+    /// Returns what caches are made of.
+    pub(super) fn learned(&self) -> Learned {
+        let shared = &self.shared;
+        let used = shared.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let placed = |(step, record): (&StepId, &CacheRecord)| {
+            (*step, (shared.places.portable(*step), record.clone()))
+        };
+        Learned {
+            records: used.iter().map(placed).collect(),
+            in_images: shared.in_images.iter().copied().collect(),
+            imports: shared.resolved.imports.clone(),
         }
     }
 
@@ -207,6 +230,14 @@ impl Shared {
 
     fn lock(&self) -> Option<&Lock> {
         self.resolved.lock.as_deref()
+    }
+
+    /// Remembers which record a step's result is, if somebody will want to know.
+    fn note_used(&self, step: StepId, record: &CacheRecord) {
+        if !self.request.cache_to.is_empty() {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.insert(step, record.clone());
+        }
     }
 
     fn place(&self, step: StepId) -> PlaceId {

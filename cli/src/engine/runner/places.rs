@@ -72,6 +72,12 @@ impl Places {
         self.place(&placed.row, placed.number)
     }
 
+    /// Returns what a step's own place is called in every copy of its file.
+    pub(super) fn portable(&self, step: StepId) -> String {
+        let placed = self.placed(step);
+        format!("{} {}", placed.row.replace('\0', " "), placed.number)
+    }
+
     /// Returns a step's own place, then those around it, the nearest first.
     pub(super) fn near(&self, step: StepId) -> Vec<PlaceId> {
         let Placed { row, number, .. } = self.placed(step);

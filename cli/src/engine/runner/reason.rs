@@ -12,6 +12,7 @@ use mica_solver::{KeyParts, Step};
 
 use super::{Shared, StepError, copy};
 use crate::engine::cause::{Cause, CauseKind, ChangedFile, FileFate};
+use crate::engine::exchange::portable_parts;
 
 /// How many records of one place are compared.
 const RECORDS_OF_A_PLACE: usize = 3;
@@ -27,7 +28,7 @@ pub(super) fn of_miss(
     parent: &Tree,
 ) -> Result<Vec<Cause>, StepError> {
     let record = match nearest(shared, step, Some(parts))? {
-        Near::Nothing => return Ok(vec![Cause::new(CauseKind::NotBuiltBefore, "not built before")]),
+        Near::Nothing => return built_elsewhere(shared, step, parts, parent),
         Near::Forgotten => return Ok(vec![Cause::new(CauseKind::Removed, "its record is gone")]),
         Near::Record(record) => record,
     };
@@ -36,6 +37,24 @@ pub(super) fn of_miss(
         return Ok(vec![outside_the_key(shared, &record, parent)?]);
     }
     Explaining { shared, step, old: &record.parts, new: parts }.explain(&changes)
+}
+
+/// The reasons of a step that was not built here: against what a cache has at its place.
+fn built_elsewhere(
+    shared: &Shared,
+    step: &Step,
+    parts: &KeyParts,
+    parent: &Tree,
+) -> Result<Vec<Cause>, StepError> {
+    let Some(record) = shared.resolved.imports.at(&shared.places.portable(step.id)) else {
+        return Ok(vec![Cause::new(CauseKind::NotBuiltBefore, "not built before")]);
+    };
+    let parts = portable_parts(parts);
+    let changes = changed_parts(&record.parts, &parts);
+    if changes.is_empty() {
+        return Ok(vec![outside_the_key(shared, record, parent)?]);
+    }
+    Explaining { shared, step, old: &record.parts, new: &parts }.explain(&changes)
 }
 
 /// The record that is nearest to what a step is now.

@@ -1,0 +1,26 @@
+//! Caches that travel: what a build learned goes to a registry, a directory or a bucket, and another machine's build takes it from there.
+//!
+//! ```text
+//! options      what was asked for: `--cache-to`, `--cache-from`
+//! document     what is sent: records and layers in one small document, blobs beside it (docs/cache.md has the format)
+//! place        where it lies: registry · directory · bucket, each a store of blobs and of named documents
+//! import       finds records, promises their layers, brings the bytes that are needed
+//! export       sends records and layers
+//! ```
+//!
+//! A cache may be wrong, cut short or hostile: everything that comes from one is verified, and what is not what it should be counts as
+//! a miss, with one warning. What a record *claims* (this key gave that layer) cannot be verified, so a cache is trusted as a base
+//! image is.
+
+mod directory;
+mod document;
+mod error;
+mod export;
+mod import;
+pub(crate) mod options;
+mod place;
+mod registry;
+
+pub(crate) use error::ExchangeError;
+pub(crate) use export::{Learned, export, portable_parts};
+pub(crate) use import::Imports;
