@@ -1,7 +1,7 @@
 //! Images go to a registry somebody else wrote, and come back the same.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod registry;
+pub(crate) mod registry;
 
 use serde_json::Value;
 

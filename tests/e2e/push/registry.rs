@@ -15,7 +15,7 @@ const HTPASSWD: &str = "user:$2b$04$v.th1yJ.UmK2YX/g883VpOEnRhFo3qq6k6FT2GB5vVIL
 
 /// How the registry is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Speaks {
+pub(crate) enum Speaks {
     /// Plain HTTP, with everybody.
     Http,
     /// TLS, with a certificate nobody vouches for.
@@ -25,7 +25,7 @@ pub(super) enum Speaks {
 }
 
 /// The registry; it ends with the test.
-pub(super) struct DebianRegistry {
+pub(crate) struct DebianRegistry {
     process: Child,
     host: String,
     directory: tempfile::TempDir,
@@ -41,7 +41,7 @@ impl Drop for DebianRegistry {
 
 impl DebianRegistry {
     /// Starts an empty one; `None`, said aloud, where it is not installed.
-    pub(super) fn start(speaks: Speaks) -> Option<Self> {
+    pub(crate) fn start(speaks: Speaks) -> Option<Self> {
         if !has_peer("docker-registry") || (speaks == Speaks::Tls && !has_peer("openssl")) {
             return None;
         }
@@ -84,17 +84,17 @@ impl DebianRegistry {
     }
 
     /// Returns its address.
-    pub(super) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
     /// Returns the name an image has here.
-    pub(super) fn name(&self, image: &str) -> String {
+    pub(crate) fn name(&self, image: &str) -> String {
         format!("{}/{image}", self.host)
     }
 
     /// Copies its certificate, which vouches for itself.
-    pub(super) fn save_certificate(&self, path: &Path) {
+    pub(crate) fn save_certificate(&self, path: &Path) {
         std::fs::copy(self.directory.path().join("cert.pem"), path).expect("it speaks TLS");
     }
 }
@@ -111,14 +111,14 @@ fn make_certificate(directory: &Path) {
 }
 
 /// A line to a registry that is cut a few times, each time after so many bytes in one direction.
-pub(super) struct BrokenLine {
+pub(crate) struct BrokenLine {
     host: String,
     cuts: Arc<AtomicUsize>,
 }
 
 impl BrokenLine {
     /// Lays it; the first `cuts` connections that carry more than `after` bytes break.
-    pub(super) fn to(registry: &DebianRegistry, cuts: usize, after: u64) -> Self {
+    pub(crate) fn to(registry: &DebianRegistry, cuts: usize, after: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback device is there");
         let host = listener.local_addr().expect("it is bound").to_string();
         let cuts = Arc::new(AtomicUsize::new(cuts));
@@ -138,12 +138,12 @@ impl BrokenLine {
     }
 
     /// Returns the name an image has at its other end.
-    pub(super) fn name(&self, image: &str) -> String {
+    pub(crate) fn name(&self, image: &str) -> String {
         format!("{}/{image}", self.host)
     }
 
     /// Returns how many cuts are still to come.
-    pub(super) fn cuts_left(&self) -> usize {
+    pub(crate) fn cuts_left(&self) -> usize {
         self.cuts.load(Ordering::SeqCst)
     }
 }
