@@ -213,7 +213,7 @@ mod tests {
             ("ref=x,mode=max", Err("the type is missing")),
             ("type=local,src", Err("`src` is not of the form key=value")),
             ("type=local,src=a,src=b", Err("`src` is given twice")),
-            ("a b", Err("`a b` is not a valid image reference")),
+            ("a b", Err("`a b` is not a repository name")),
         ];
         for (word, expected) in cases {
             match (import(word), expected) {
