@@ -141,7 +141,8 @@ pub async fn fetch(transport: &Transport, request: &HttpRequest) -> Result<HttpR
     let validators = Validators { etag: text(headers, &ETAG), last_modified: text(headers, &LAST_MODIFIED) };
     let asked = &request.validators;
     let had_copy = asked.etag.is_some() || asked.last_modified.is_some();
-    if had_copy && (status == StatusCode::NOT_MODIFIED || is_same(asked, &validators)) {
+    let says_same = status == StatusCode::NOT_MODIFIED || status.is_success() && is_same(asked, &validators);
+    if had_copy && says_same {
         return Ok(HttpResponse::NotModified);
     }
     if !status.is_success() {
@@ -316,6 +317,9 @@ mod tests {
                 (Some("\"tag\""), None)
             );
         }
+        let (_server, url) = server(Reply::status(404).header("ETag", "\"tag\"")).await;
+        let request = HttpRequest { validators: known.clone(), ..HttpRequest::new(&url) };
+        assert!(matches!(get(&request).await, Err(HttpError::Status { .. })), "an error is no copy");
         let (_server, url) = server(Reply::ok("new").header("ETag", "\"other\"")).await;
         let (_, bytes) = get_file(&HttpRequest { validators: known, ..HttpRequest::new(&url) }).await;
         assert_eq!(bytes, b"new");
