@@ -70,7 +70,7 @@ impl RootDir {
         Ok(Self::from_fd(fd, self.links))
     }
 
-    /// Opens the regular file `path` for reading.
+    /// Opens the regular file `path` for reading; a link there is an error.
     pub fn open_file(&self, path: &[u8]) -> io::Result<File> {
         let (parent, name) = self.parent(path)?;
         // Without NONBLOCK a named pipe in a file's place would be waited for.
@@ -80,6 +80,23 @@ impl RootDir {
             FileType::RegularFile => Ok(File::from(fd)),
             _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
         }
+    }
+
+    /// Opens the regular file that `path` is, or that it leads to as a link, for reading.
+    pub fn open_linked_file(&self, path: &[u8]) -> io::Result<File> {
+        const MOST_LINKS: usize = 40;
+        let mut path = path.to_vec();
+        for _ in 0..MOST_LINKS {
+            let link = match self.links {
+                Links::Inside => self.read_link(&path).ok(),
+                Links::Refused => None,
+            };
+            let Some(target) = link else { return self.open_file(&path) };
+            let directory = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+            path.truncate(if target.starts_with(b"/") { 0 } else { directory });
+            path.extend(target);
+        }
+        Err(Errno::LOOP.into())
     }
 
     /// Creates the file `path`, where nothing may be, for reading and writing.

@@ -91,6 +91,27 @@ fn the_last_component_is_not_followed() {
 }
 
 #[test]
+fn the_last_component_is_followed_where_that_is_asked_for() {
+    both(Links::Inside, |root, outer| {
+        symlink("../absolute/b/file", outer.join("root/a/first")).unwrap();
+        symlink(outer.join("secret"), outer.join("root/escape")).unwrap();
+        for path in ["a/b/file", "a/last", "a/first", "absolute/first"] {
+            let mut text = String::new();
+            root.open_linked_file(path.as_bytes()).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "inside", "{path}");
+        }
+        assert_eq!(error(root.open_linked_file(b"escape")), ErrorKind::NotFound);
+        let looping = root.open_linked_file(b"loop").unwrap_err();
+        assert_eq!(looping.raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+        assert_eq!(error(root.open_linked_file(b"short")), ErrorKind::InvalidInput);
+    });
+    both(Links::Refused, |root, _| {
+        assert!(root.open_linked_file(b"a/b/file").is_ok());
+        assert!(root.open_linked_file(b"a/last").is_err());
+    });
+}
+
+#[test]
 fn dots_at_the_end_are_refused() {
     both(Links::Inside, |root, outer| {
         for path in ["..", "a/..", "a/.", "a/b/../.."] {
