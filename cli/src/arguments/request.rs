@@ -221,7 +221,6 @@ pub(crate) fn build_request(
         named_contexts: all(&arguments.input.build_context, named_context)?,
         tags: all(&arguments.image.tag, tag)?,
         target: arguments.input.target.clone().filter(|target| !target.is_empty()),
-        source_date_epoch: source_date_epoch(&build_args),
         build_args,
         labels: all(&arguments.image.label, label)?,
         platforms: platforms(arguments, environment)?,
@@ -326,18 +325,9 @@ fn build_args(
         made.extend(values::assignment("--build-arg", word, environment)?);
     }
     if let (false, Some(epoch)) = (made.contains_key(EPOCH), text_variable(EPOCH, environment)?) {
-        if !epoch.is_empty() && epoch.parse::<i64>().is_err() {
-            let why = "not a number of seconds".to_owned();
-            return Err(ArgumentError::Variable { name: EPOCH.to_owned(), value: epoch, why });
-        }
         made.extend((!epoch.is_empty()).then_some((EPOCH.to_owned(), epoch)));
     }
     Ok(made)
-}
-
-/// A build argument that is no number (`context`, a stage) is for the planner to resolve.
-fn source_date_epoch(build_args: &BTreeMap<String, String>) -> Option<i64> {
-    build_args.get(EPOCH)?.parse().ok()
 }
 
 /// The name is normalised as FROM's is, so that `ubuntu` and `docker.io/library/ubuntu:latest` replace the same.

@@ -33,6 +33,7 @@ use super::materials::remote_materials;
 use super::output::{Exported, OutputError, StoredImage};
 use super::request::{BuildRequest, ContextInput, NoCache, OutputKind};
 use super::runner::{EngineRunner, Resolved, StepError};
+use super::source_time::{Sources, source_time};
 use super::{Engine, chain};
 use crate::environment::now;
 
@@ -304,7 +305,7 @@ impl Engine {
         let OpenedBuild { mut contexts, dockerfile } = opened;
         let parsed = mica_parser::parse(&dockerfile.text);
         let named = self.named_contexts(request, &mut contexts).await?;
-        let plan_request = plan_request(request, named, &contexts, all_stages);
+        let mut plan_request = plan_request(request, named, &contexts, all_stages);
         let mut known: HashMap<ImageSource, ResolvedImage> = HashMap::new();
         let mut bases = Bases::default();
         loop {
@@ -342,8 +343,15 @@ impl Engine {
                     }
                     continue;
                 }
+                Some(Planned::NeedTime(source)) if !has_errors(&diagnostics) => {
+                    let named = &plan_request.named_contexts;
+                    let lock = lock.as_deref();
+                    let sources = Sources { request, named, contexts: &contexts, lock, events };
+                    plan_request.source_time = source_time(&self.host, &source, &sources).await?;
+                    continue;
+                }
                 Some(Planned::Ready(plan)) => Some(*plan),
-                Some(Planned::NeedImages(_)) | None => None,
+                Some(Planned::NeedImages(_) | Planned::NeedTime(_)) | None => None,
             };
             let bases = Arc::new(bases);
             diagnostics.extend(refused_sources(lock.as_deref(), plan.as_ref()));
@@ -682,7 +690,6 @@ fn plan_request(
             let patterns = ignore.patterns.clone();
             IgnoredPaths::new(move |path| patterns.decide(path.as_bytes(), None).excluded)
         }),
-        source_date_epoch: request.source_date_epoch,
         all_stages,
         ..PlanRequest::new(Platform::host())
     }

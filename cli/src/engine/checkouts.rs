@@ -42,19 +42,24 @@ pub(super) fn key(url: &GitUrl, resolved: &ResolvedCommit, options: CheckoutOpti
     format!("git\n{}\n{}\n{:?}\n{options:?}\n{reference}", url.remote(), resolved.commit, url.subdir)
 }
 
-/// Takes a checkout out of the store; none where it is not there.
-pub(super) fn find(store: &Store, key: &str) -> Result<Option<Scratch>, CheckoutError> {
+/// Takes a checkout out of the store, with the time of its commit; none where it is not there.
+pub(super) fn find(store: &Store, key: &str) -> Result<Option<(Scratch, i64)>, CheckoutError> {
     let Some(known) = store.downloads().get(key)? else { return Ok(None) };
-    if !store.blobs().has(&known.blob)? {
+    let Some(made) = known.last_modified.filter(|_| matches!(store.blobs().has(&known.blob), Ok(true))) else {
         return Ok(None);
-    }
+    };
     let scratch = store.layers().begin()?;
     unpack(io::BufReader::new(store.blobs().open(&known.blob)?), &scratch.files())?;
-    Ok(Some(scratch))
+    Ok(Some((scratch, made)))
 }
 
-/// Keeps the checkout in `directory`.
-pub(super) fn keep(store: &Store, key: &str, commit: &str, directory: &Path) -> Result<(), CheckoutError> {
+/// Keeps the checkout in `directory` of a commit that was made then.
+pub(super) fn keep(
+    store: &Store,
+    key: &str,
+    (commit, made): (&str, i64),
+    directory: &Path,
+) -> Result<(), CheckoutError> {
     let options = ScanOptions { ignored: &|_, _| Decision::Keep, wanted: None, store: None };
     let tree = ContextTree::scan(directory, &options)?;
     let index = LayerIndex::from_tree(&tree)?;
@@ -67,7 +72,7 @@ pub(super) fn keep(store: &Store, key: &str, commit: &str, directory: &Path) -> 
         digest: FileDigest::from_bytes(*hasher.finalize().as_bytes()),
         size,
         name: format!("{commit}.tar"),
-        last_modified: None,
+        last_modified: Some(made),
         etag: None,
         last_modified_header: None,
     };

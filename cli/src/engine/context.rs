@@ -4,12 +4,14 @@
 //! `.dockerignore` does not apply, as in the reference.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mica_cache::{ContextTree, Decision, ScanError, ScanOptions, Scratch, Store};
 use mica_image::index::LayerPath;
+use mica_image::root_dir::{Links, RootDir};
 use mica_parser::dockerignore::{PatternError, Patterns};
 
 use super::request::DockerfileInput;
@@ -19,6 +21,8 @@ use super::request::DockerfileInput;
 pub(crate) struct BuildContext {
     root: PathBuf,
     ignore: Option<Ignore>,
+    /// When it was made, in seconds since 1970, where it says so.
+    made: Option<i64>,
     /// Keeps what was unpacked for this build.
     _unpacked: Option<Scratch>,
 }
@@ -124,7 +128,7 @@ impl BuildContext {
         if !fs::metadata(&root).map_err(failed)?.is_dir() {
             return Err(ContextError::NotAContext(path.to_owned()));
         }
-        Ok(Self { root, ignore: None, _unpacked: None })
+        Ok(Self { root, ignore: None, made: None, _unpacked: None })
     }
 
     /// Unpacks an archive.
@@ -133,25 +137,35 @@ impl BuildContext {
             fs::File::open(path).map_err(|source| ContextError::Open { path: path.to_owned(), source })?;
         let scratch = store.layers().begin()?;
         let name = path.display().to_string();
-        super::archive_tree::unpack(io::BufReader::new(file), &scratch.files())
+        let made = super::archive_tree::unpack(io::BufReader::new(file), &scratch.files())
             .map_err(|source| ContextError::Unpack { name, source })?;
-        Ok(Self { root: scratch.files(), ignore: None, _unpacked: Some(scratch) })
+        Ok(Self { root: scratch.files(), ignore: None, made, _unpacked: Some(scratch) })
     }
 
-    /// Scratch space that was filled from elsewhere.
-    pub(crate) fn fetched(scratch: Scratch) -> Self {
-        Self { root: scratch.files(), ignore: None, _unpacked: Some(scratch) }
+    /// Scratch space that was filled from elsewhere, with what was made at `made`.
+    pub(crate) fn fetched(scratch: Scratch, made: Option<i64>) -> Self {
+        Self { root: scratch.files(), ignore: None, made, _unpacked: Some(scratch) }
+    }
+
+    /// The same, made at another time than its files say.
+    pub(crate) fn made_at(self, seconds: i64) -> Self {
+        Self { made: Some(seconds), ..self }
     }
 
     /// A context with nothing in it.
     pub(crate) fn empty(store: &Store) -> Result<Self, ContextError> {
         let scratch = store.layers().begin()?;
-        Ok(Self { root: scratch.files(), ignore: None, _unpacked: Some(scratch) })
+        Ok(Self { root: scratch.files(), ignore: None, made: None, _unpacked: Some(scratch) })
     }
 
     /// Where it is.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// When it was made, in seconds since 1970, where it says so: a commit, or the files of an archive.
+    pub(crate) fn made(&self) -> Option<i64> {
+        self.made
     }
 
     /// Its ignore file, if one applies.
@@ -163,6 +177,17 @@ impl BuildContext {
     /// Returns whether it is a directory of this machine.
     pub(crate) fn in_place(&self) -> bool {
         self._unpacked.is_none()
+    }
+
+    /// Reads a file by its path in the context. What was unpacked or fetched may hold links to anywhere, which end at its top.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if self.in_place() {
+            return fs::read(self.root.join(path));
+        }
+        let root = RootDir::open(&self.root, Links::Inside)?;
+        let mut text = Vec::new();
+        root.open_linked_file(path.as_os_str().as_bytes())?.read_to_end(&mut text)?;
+        Ok(text)
     }
 
     /// Reads the ignore file that applies: `<Dockerfile>.dockerignore` if there is one, otherwise the root's own.
@@ -244,38 +269,41 @@ fn prefixes(wanted: &[String]) -> Option<Vec<LayerPath>> {
     Some(prefixes)
 }
 
-/// Finds and reads the Dockerfile.
+/// Finds and reads the Dockerfile. In a context that was unpacked or fetched no link leads out of it.
 pub(crate) fn read_dockerfile(
     input: &DockerfileInput,
     context: &BuildContext,
 ) -> Result<DockerfileText, ContextError> {
-    match input {
+    let (names, given) = match input {
         DockerfileInput::Text(text) => {
-            Ok(DockerfileText { name: "Dockerfile".to_owned(), path: None, text: text.clone() })
+            return Ok(DockerfileText { name: "Dockerfile".to_owned(), path: None, text: text.clone() });
         }
-        DockerfileInput::Default => {
-            let path = context.root.join("Dockerfile");
-            let lower = context.root.join("dockerfile");
-            read_first(&[path.clone(), lower])?.ok_or(ContextError::NoDockerfile(path))
-        }
-        DockerfileInput::Path(given) => {
-            let inside = context.root.join(given);
-            let candidates =
-                if context.in_place() { vec![given.clone(), inside] } else { vec![inside, given.clone()] };
-            read_first(&candidates)?.ok_or_else(|| ContextError::NoDockerfile(given.clone()))
-        }
+        DockerfileInput::Default => (vec![Path::new("Dockerfile"), Path::new("dockerfile")], None),
+        DockerfileInput::Path(given) => (vec![given.as_path()], Some(given)),
+    };
+    let beside = given.map(|given| (given.clone(), fs::read(given)));
+    let inside = names.iter().map(|name| (context.root.join(name), context.read(name)));
+    let mut candidates: Vec<_> = inside.collect();
+    match context.in_place() {
+        true => candidates.splice(0..0, beside).for_each(drop),
+        false => candidates.extend(beside),
     }
+    read_first(candidates)?.ok_or_else(|| {
+        ContextError::NoDockerfile(given.cloned().unwrap_or_else(|| context.root.join("Dockerfile")))
+    })
 }
 
-fn read_first(paths: &[PathBuf]) -> Result<Option<DockerfileText>, ContextError> {
-    for path in paths {
-        match fs::read(path) {
+fn read_first(
+    candidates: Vec<(PathBuf, io::Result<Vec<u8>>)>,
+) -> Result<Option<DockerfileText>, ContextError> {
+    for (path, read) in candidates {
+        match read {
             Ok(text) => {
                 let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-                return Ok(Some(DockerfileText { name, path: Some(path.clone()), text }));
+                return Ok(Some(DockerfileText { name, path: Some(path), text }));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(ContextError::Dockerfile { path: path.clone(), source }),
+            Err(source) => return Err(ContextError::Dockerfile { path, source }),
         }
     }
     Ok(None)

@@ -9,8 +9,8 @@ use mica_cache::{ContextTree, Decision, ScanOptions, Scratch};
 use mica_image::compress::is_archive;
 use mica_image::{ContentDigest, FileDigest, Reference};
 use mica_remote::git::{
-    CheckoutOptions, Git, GitEnvironment, GitError, GitUrl, GitUrlUse, InvalidGitUrl, ProcessRunner,
-    ResolvedCommit, parse_git_url,
+    CheckoutOptions, CommitTimes, Git, GitEnvironment, GitError, GitUrl, GitUrlUse, InvalidGitUrl,
+    ProcessRunner, ResolvedCommit, parse_git_url,
 };
 use mica_remote::http::{HttpError, HttpRequest, HttpResponse, Validators, fetch};
 use mica_solver::graph::{GitSource, HttpSource};
@@ -21,10 +21,14 @@ use super::blocking::blocking;
 use super::checkouts;
 use super::context::{BuildContext, ContextError};
 use super::lock::{Lock, LockedCheckout, LockedDownload};
-use super::request::{BuildRequest, SecretSource};
+use super::request::BuildRequest;
 use super::runner::Download;
+use super::secret::{self, SecretError};
 use super::ssh::{Agent, AgentError};
 use super::{Engine, Host, NetworkSetupError};
+
+/// The build argument that fixes times; with it a checked-out context has those of its commit.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// The build argument that keeps `.git` in a context.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
@@ -79,14 +83,14 @@ pub(crate) enum FetchError {
     /// There is no ssh agent.
     #[error("ssh `default`")]
     Agent(#[from] AgentError),
-    /// A secret could not be read.
-    #[error("cannot read the secret `{id}`")]
+    /// A secret cannot be used.
+    #[error("secret `{id}`")]
     Secret {
         /// Its id.
         id: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: SecretError,
     },
     /// The bytes could not be stored.
     #[error("cannot store what `{url}` gave")]
@@ -116,6 +120,14 @@ pub(super) struct Checkout {
     pub(super) scratch: Scratch,
     /// The commit.
     pub(super) commit: String,
+}
+
+/// A repository's files, checked out.
+struct Cloned {
+    scratch: Scratch,
+    commit: String,
+    /// When the commit was made, in seconds since 1970.
+    made: i64,
 }
 
 impl Host {
@@ -256,12 +268,36 @@ impl Host {
     ) -> Result<Checkout, FetchError> {
         let url = added_git_url(source)?;
         let locked = lock.and_then(|lock| lock.file.repository(&source.url));
-        let (scratch, commit) = self.clone_repository(&url, locked, request).await?;
+        let Cloned { scratch, commit, .. } = self.clone_repository(&url, locked, request).await?;
         blocking(move || {
             let options = ScanOptions { ignored: &|_, _| Decision::Keep, wanted: None, store: None };
             Ok(Checkout { tree: ContextTree::scan(&scratch.files(), &options)?, scratch, commit })
         })
         .await
+    }
+
+    /// Finds out when the commit was made that ADD takes.
+    pub(super) async fn checkout_time(
+        &self,
+        source: &GitSource,
+        lock: Option<&Lock>,
+        request: &BuildRequest,
+    ) -> Result<i64, FetchError> {
+        let locked = lock.and_then(|lock| lock.file.repository(&source.url));
+        Ok(self.clone_repository(&added_git_url(source)?, locked, request).await?.made)
+    }
+
+    /// Finds out when the commit was made that a named context is.
+    pub(super) async fn context_time(
+        &self,
+        address: &str,
+        lock: Option<&Lock>,
+        request: &BuildRequest,
+    ) -> Result<i64, FetchError> {
+        let url = parse_git_url(address, GitUrlUse::Context)?;
+        let url = url.ok_or_else(|| FetchError::NotGit(shown(address)))?;
+        let locked = lock.and_then(|lock| lock.file.repository(address));
+        Ok(self.clone_repository(&url, locked, request).await?.made)
     }
 
     /// Asks what a repository's reference is now.
@@ -278,13 +314,13 @@ impl Host {
         Ok(git.resolve(&url).await?)
     }
 
-    /// Checks out the repository, or the directory of it that the address names; returns the commit too.
+    /// Checks out the repository, or the directory of it that the address names.
     async fn clone_repository(
         &self,
         url: &GitUrl,
         locked: Option<&LockedCheckout>,
         request: &BuildRequest,
-    ) -> Result<(Scratch, String), FetchError> {
+    ) -> Result<Cloned, FetchError> {
         let options = CheckoutOptions::for_url(url);
         let resolved = match (locked_commit(url, locked, options)?, request.offline) {
             (Some(resolved), _) => resolved,
@@ -293,18 +329,19 @@ impl Host {
         };
         let (store, key) = (self.store.clone(), checkouts::key(url, &resolved, options));
         let name = key.clone();
-        if let Some(scratch) = blocking(move || checkouts::find(&store, &name)).await? {
-            return Ok((scratch, resolved.commit));
+        if let Some((scratch, made)) = blocking(move || checkouts::find(&store, &name)).await? {
+            return Ok(Cloned { scratch, commit: resolved.commit, made });
         }
         if request.offline {
             return Err(FetchError::Offline(format!("{} at {}", url.remote(), resolved.commit)));
         }
         let (git, _agent) = self.git(url, request).await?;
         let (scratch, working) = (self.store.layers().begin()?, self.store.layers().begin()?);
-        git.checkout(url, &resolved, &scratch.files(), &working.files(), options).await?;
+        let made =
+            git.checkout(url, &resolved, &scratch.files(), &working.files(), options).await?.commit_time;
         let (store, commit, files) = (self.store.clone(), resolved.commit.clone(), scratch.files());
-        blocking(move || checkouts::keep(&store, &key, &commit, &files)).await?;
-        Ok((scratch, resolved.commit))
+        blocking(move || checkouts::keep(&store, &key, (&commit, made), &files)).await?;
+        Ok(Cloned { scratch, commit: resolved.commit, made })
     }
 
     /// Returns git as it may be used for an address, and the agent that has to live as long as it is used.
@@ -421,14 +458,10 @@ fn git_authorization(
 }
 
 fn secret(request: &BuildRequest, id: &str) -> Result<Option<String>, FetchError> {
-    let bytes = match request.secrets.get(id) {
-        None => return Ok(None),
-        Some(SecretSource::Value(value)) => value.clone(),
-        Some(SecretSource::File(path)) => {
-            std::fs::read(path).map_err(|source| FetchError::Secret { id: id.to_owned(), source })?
-        }
-    };
-    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+    let Some(source) = request.secrets.get(id) else { return Ok(None) };
+    let value = secret::read(source).and_then(|value| secret::text(&value));
+    let value = value.map_err(|source| FetchError::Secret { id: id.to_owned(), source })?;
+    Ok(Some(value.trim().to_owned()))
 }
 
 fn host(url: &str) -> &str {
@@ -463,8 +496,11 @@ impl Engine {
                 if request.build_args.get(KEEP_GIT_DIR).is_some_and(|value| value == "1" || value == "true") {
                     git.keep_git_dir = Some(true);
                 }
-                let (scratch, _) = self.host.clone_repository(&git, None, request).await?;
-                BuildContext::fetched(scratch)
+                if request.build_args.get(EPOCH).is_some_and(|value| !value.is_empty()) {
+                    git.times = git.times.or(Some(CommitTimes::Commit));
+                }
+                let cloned = self.host.clone_repository(&git, None, request).await?;
+                BuildContext::fetched(cloned.scratch, Some(cloned.made))
             }
             None => self.http_context(url, request, events).await?,
         };
@@ -486,13 +522,17 @@ impl Engine {
             let file = std::fs::File::open(&download.file)
                 .map_err(|source| ContextError::Open { path: download.file.clone(), source })?;
             if is_archive(file) {
-                return BuildContext::archive(&store, &download.file);
+                let context = BuildContext::archive(&store, &download.file)?;
+                return Ok(match download.last_modified {
+                    Some(made) => context.made_at(made),
+                    None => context,
+                });
             }
             // One file that is no archive is the Dockerfile.
             let scratch = store.layers().begin()?;
             std::fs::copy(&download.file, scratch.files().join("Dockerfile"))
                 .map_err(|source| ContextError::Open { path: download.file.clone(), source })?;
-            Ok(BuildContext::fetched(scratch))
+            Ok(BuildContext::fetched(scratch, download.last_modified))
         })
         .await
     }

@@ -64,8 +64,6 @@ pub(crate) struct BuildRequest {
     pub attest: Attest,
     /// How many steps run at once.
     pub jobs: usize,
-    /// SOURCE_DATE_EPOCH.
-    pub source_date_epoch: Option<i64>,
     /// no_new_privs for RUN.
     pub no_new_privileges: bool,
 }

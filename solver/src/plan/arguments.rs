@@ -1,19 +1,16 @@
-//! Build arguments of global scope: the predefined ones, those before the first FROM, and SOURCE_DATE_EPOCH.
+//! Build arguments of global scope: the predefined ones, and those before the first FROM.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mica_image::Platform;
-use mica_parser::syntax::{ArgDeclaration, Escape, Span, Spanned};
-use mica_parser::words::{Variables, expand};
+use mica_parser::syntax::{ArgDeclaration, Escape, Spanned};
+use mica_parser::words::expand;
 
 use super::environment::Environment;
-use super::report::{OrProblem, Problem, problem};
+use super::report::{OrProblem, Problem};
 
 /// Arguments that steer attestations and never reach a command's environment.
 pub(super) const NOT_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
-
-/// The argument that fixes the times of the result.
-pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// What an outline says of one argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,41 +122,6 @@ pub(super) fn description(comments: &[Spanned<String>], name: &str) -> Option<St
     comments.iter().find_map(|line| line.value.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))
 }
 
-/// The time of the result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Epoch {
-    /// Not asked for.
-    Unset,
-    /// Seconds since 1970.
-    Seconds(i64),
-    /// Asked for by naming a source whose time is not known: as if not asked for.
-    Unknown,
-}
-
-/// Reads SOURCE_DATE_EPOCH. `resolved` is the time of the source it may name instead of a number.
-pub(super) fn epoch(
-    build_args: &BTreeMap<String, String>,
-    globals: &GlobalArguments,
-    resolved: Option<i64>,
-    is_source: impl Fn(&str) -> bool,
-) -> Result<Epoch, Problem> {
-    let default = globals.values.get(EPOCH).filter(|value| !value.is_empty());
-    let Some(text) = build_args.get(EPOCH).map(String::as_str).or(default) else {
-        return Ok(Epoch::Unset);
-    };
-    if text.is_empty() {
-        return Ok(Epoch::Unknown);
-    }
-    if let Ok(seconds) = text.parse() {
-        return Ok(Epoch::Seconds(seconds));
-    }
-    if is_source(text) {
-        return Ok(resolved.map_or(Epoch::Unknown, Epoch::Seconds));
-    }
-    let help = "give seconds since 1970, `context`, or the name of a named context or stage";
-    Err(Box::new(problem("bad-epoch", Span::default(), format!("invalid {EPOCH}: `{text}`")).with_help(help)))
-}
-
 /// Proxy settings among the build arguments: both spellings of each that is set, in the order a command gets them.
 pub(super) fn proxy_environment(build_args: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut environment = Vec::new();
@@ -176,6 +138,8 @@ pub(super) fn proxy_environment(build_args: &BTreeMap<String, String>) -> Vec<(S
 
 #[cfg(test)]
 mod tests {
+    use mica_parser::syntax::Span;
+
     use super::*;
 
     #[test]

@@ -16,6 +16,7 @@ mod contexts;
 mod dispatch;
 mod draft;
 mod environment;
+mod epoch;
 mod file;
 mod go;
 mod instruction;
@@ -36,6 +37,7 @@ mod tests;
 mod title;
 
 pub use blame::unresolved_image;
+pub use epoch::EpochSource;
 pub use outcome::{Outline, OutlineArg, OutlineMount, Plan, Planned, StageSummary};
 pub use planner::plan;
-pub use request::{BaseImages, IgnoredPaths, NamedContext, NoCache, PlanRequest, ResolvedImage};
+pub use request::{BaseImages, IgnoredPaths, NamedContext, NoCache, PlanRequest, ResolvedImage, SourceTime};

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::epoch::EpochSource;
 use crate::graph::{BuildGraph, ImageSource, Target};
 
 /// How far planning came.
@@ -11,6 +12,8 @@ pub enum Planned {
     Ready(Box<Plan>),
     /// These images must be resolved first; then plan again, which may ask for more.
     NeedImages(Vec<ImageSource>),
+    /// The time of this must be found out first; then plan again.
+    NeedTime(EpochSource),
 }
 
 /// A build, planned.

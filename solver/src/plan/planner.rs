@@ -8,8 +8,9 @@ use mica_image::Platform;
 use mica_parser::diagnostic::Diagnostic;
 use mica_parser::syntax::{Dockerfile, Escape};
 
-use super::arguments::{EPOCH, GlobalArguments, proxy_environment};
+use super::arguments::{GlobalArguments, proxy_environment};
 use super::draft::Draft;
+use super::epoch::{EPOCH, EpochSource};
 use super::file::Sections;
 use super::outcome::{Plan, Planned};
 use super::outline;
@@ -21,7 +22,8 @@ use crate::graph::{ImageSource, NetworkMode};
 /// Plans a build.
 ///
 /// Nothing is read or fetched: where the configuration of a base image is needed and `images` does not have it yet, the outcome is
-/// [`Planned::NeedImages`]. With mistakes in the file the outcome is `None`. The diagnostics are all that can be said so far, in
+/// [`Planned::NeedImages`], and where SOURCE_DATE_EPOCH names something whose time is not known, [`Planned::NeedTime`]. With
+/// mistakes in the file the outcome is `None`. The diagnostics are all that can be said so far, in
 /// the order of the file, build checks of the parser included; what parsing itself reported is not repeated.
 pub fn plan(
     file: &Dockerfile,
@@ -42,6 +44,9 @@ fn plan_all(
     let mut plans = survey_all(file, request, images, report);
     if report.has_errors() {
         return None;
+    }
+    if let Some(source) = plans.iter_mut().find_map(|(_, plan)| plan.epoch_source.take()) {
+        return Some(Planned::NeedTime(source));
     }
     let mut missing: Vec<ImageSource> = Vec::new();
     for (target, plan) in &mut plans {
@@ -127,6 +132,8 @@ pub(super) struct PlatformPlan<'a> {
     pub(super) build_args: BTreeMap<String, String>,
     pub(super) globals: GlobalArguments,
     pub(super) epoch: Option<i64>,
+    /// What has the time of the result, while that is not known.
+    pub(super) epoch_source: Option<EpochSource>,
     pub(super) stages: StageTable<'a>,
     /// Proxy variables of RUN.
     pub(super) proxy: Vec<(String, String)>,
@@ -139,19 +146,16 @@ impl<'a> PlatformPlan<'a> {
         images: &'a dyn BaseImages,
         target: Platform,
     ) -> Self {
-        let mut build_args = request.build_args.clone();
-        if let Some(seconds) = request.source_date_epoch {
-            build_args.entry(EPOCH.to_owned()).or_insert_with(|| seconds.to_string());
-        }
         Self {
             request,
             images,
             escape: file.directives.escape,
             target,
-            proxy: proxy_environment(&build_args),
-            build_args,
+            proxy: proxy_environment(&request.build_args),
+            build_args: request.build_args.clone(),
             globals: GlobalArguments::default(),
             epoch: None,
+            epoch_source: None,
             stages: StageTable::default(),
         }
     }

@@ -78,6 +78,7 @@ fn plan_fully(text: &str, request: &PlanRequest) -> Option<Box<Plan>> {
                 assert!(!sources.is_empty());
                 images.extend(sources.into_iter().map(|source| (source.clone(), image(&source))));
             }
+            (Some(Planned::NeedTime(source)), _) => panic!("nothing names a source of time, not {source:?}"),
             (None, diagnostics) => {
                 assert!(
                     !diagnostics.is_empty() || parsed.has_errors(),

@@ -44,8 +44,8 @@ pub struct PlanRequest {
     pub allow: Vec<String>,
     /// Which paths of the main context its ignore file leaves out, for a check; `None` when there is no such file.
     pub ignore: Option<IgnoredPaths>,
-    /// SOURCE_DATE_EPOCH in seconds, unless a build argument of that name says otherwise.
-    pub source_date_epoch: Option<i64>,
+    /// The time of what SOURCE_DATE_EPOCH names, where that was asked for.
+    pub source_time: SourceTime,
     /// Whether every stage is planned, needed or not (`--check`).
     pub all_stages: bool,
 }
@@ -71,7 +71,7 @@ impl PlanRequest {
             hostname: None,
             allow: Vec::new(),
             ignore: None,
-            source_date_epoch: None,
+            source_time: SourceTime::NotAsked,
             all_stages: false,
         }
     }
@@ -87,6 +87,18 @@ pub enum NoCache {
     All,
     /// The steps of these stages may not.
     Stages(Vec<String>),
+}
+
+/// The answer to [`super::Planned::NeedTime`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SourceTime {
+    /// There is none yet.
+    #[default]
+    NotAsked,
+    /// Nobody knows, as of a directory: the build has no fixed time.
+    Unknown,
+    /// Seconds since 1970.
+    Seconds(i64),
 }
 
 /// What stands behind the name of a `--build-context`.

@@ -10,8 +10,9 @@ use mica_parser::lint::invalid_default_arg_in_from;
 use mica_parser::syntax::{FromInstruction, Instruction, InstructionNode, Span, Spanned};
 use mica_parser::words::expand;
 
-use super::arguments::{Epoch, GlobalArguments, epoch};
+use super::arguments::GlobalArguments;
 use super::contexts;
+use super::epoch::{Epoch, epoch};
 use super::file::Sections;
 use super::planner::PlatformPlan;
 use super::report::{OrProblem, Problem, Report, problem};
@@ -72,19 +73,11 @@ impl<'a> PlatformPlan<'a> {
     }
 
     fn fix_epoch(&mut self, sections: &Sections<'a>, report: &mut Report) {
-        let is_source = |name: &str| {
-            name == "context"
-                || contexts::find(&self.request.named_contexts, name, &self.target).is_some()
-                || sections
-                    .stages
-                    .iter()
-                    .any(|(from, _)| stage_name(from).is_some_and(|it| it.eq_ignore_ascii_case(name)))
-        };
-        let resolved = self.request.source_date_epoch;
-        match epoch(&self.build_args, &self.globals, resolved, is_source) {
+        match epoch(self, sections) {
             Ok(Epoch::Unset) => {}
             Ok(Epoch::Seconds(seconds)) => self.set_epoch(Some(seconds)),
             Ok(Epoch::Unknown) => self.set_epoch(None),
+            Ok(Epoch::Of(source)) => self.epoch_source = Some(source),
             Err(problem) => report.error(problem),
         }
     }

@@ -28,7 +28,8 @@ struct Request {
     hostname: Option<String>,
     /// Paths the ignore file leaves out.
     ignored: Vec<String>,
-    epoch: Option<i64>,
+    /// The time of what SOURCE_DATE_EPOCH names; asked for and not known when absent.
+    source_time: Option<i64>,
     all_stages: bool,
     /// Configurations of base images by name as written; others have [`usual_image`].
     images: BTreeMap<String, Value>,
@@ -61,7 +62,6 @@ impl Request {
         request.hostname.clone_from(&self.hostname);
         let ignored = self.ignored.clone();
         request.ignore = Some(IgnoredPaths::new(move |path| ignored.iter().any(|known| known == path)));
-        request.source_date_epoch = self.epoch;
         request.all_stages = self.all_stages;
         request
     }
@@ -104,7 +104,7 @@ fn print_plan(text: &[u8], request: &Request) -> String {
     let lines = LineIndex::new(text);
     let mut out = String::new();
     let mut images: HashMap<ImageSource, ResolvedImage> = HashMap::new();
-    let plan_request = request.plan_request();
+    let mut plan_request = request.plan_request();
     loop {
         let (planned, diagnostics) = plan(&parsed.dockerfile, &plan_request, &images);
         match planned {
@@ -114,6 +114,12 @@ fn print_plan(text: &[u8], request: &Request) -> String {
                     let image = request.image(&source);
                     assert!(images.insert(source, image).is_none(), "an image is asked for once");
                 }
+                continue;
+            }
+            Some(Planned::NeedTime(source)) => {
+                writeln!(out, "needs the time of {source:?}").unwrap();
+                assert_eq!(plan_request.source_time, SourceTime::NotAsked, "a time is asked for once");
+                plan_request.source_time = request.source_time.map_or(SourceTime::Unknown, SourceTime::Seconds);
                 continue;
             }
             Some(Planned::Ready(plan)) => print_ready(&mut out, &plan, &request.show),

@@ -16,7 +16,7 @@ use super::ssh::AgentSocket;
 use super::{Shared, StepError};
 use crate::engine::chain;
 use crate::engine::patterns::DockerfilePatterns;
-use crate::engine::request::SecretSource;
+use crate::engine::secret::{self, SecretError};
 use crate::engine::ssh::Agent;
 
 /// The sandbox's own version; raised when a change of it could be seen by a step.
@@ -274,15 +274,11 @@ impl Preparing<'_> {
                 return Err(StepError::missing(self.step, "secret", id, help));
             }
             None => None,
-            Some(SecretSource::Value(value)) => Some(value.clone()),
-            Some(SecretSource::File(path)) => {
-                Some(std::fs::read(path).map_err(|error| {
-                    StepError::read(self.step, path.as_os_str().as_encoded_bytes(), error)
-                })?)
-            }
+            Some(source) => Some(secret::read(source).map_err(|error| self.bad_secret(id, &error))?),
         };
         if let Some(name) = env {
-            let text = String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned();
+            let text = secret::text(value.as_deref().unwrap_or_default());
+            let text = text.map_err(|error| self.bad_secret(id, &error))?;
             self.prepared.env.push((name.clone(), text));
         }
         let Some(value) = value else { return Ok(None) };
@@ -292,6 +288,10 @@ impl Preparing<'_> {
         }
         self.prepared.sources.insert(self.id.clone(), Source::Content(value));
         Ok(Some(MountKind::Secret { source: self.id.clone(), uid: *uid, gid: *gid, mode: *mode }))
+    }
+
+    fn bad_secret(&self, id: &str, error: &SecretError) -> StepError {
+        StepError::mount(self.step, format!("secret `{id}`: {}", chain(error)))
     }
 
     fn ssh(

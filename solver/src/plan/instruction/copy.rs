@@ -3,9 +3,9 @@
 use mica_parser::syntax::{AddInstruction, CopyInstruction, Heredoc, Spanned, Transfer};
 use mica_parser::words::expand_body;
 
-use super::copy_source::{SourceWord, check_mode, is_digest};
+use super::copy_source::{SourceWord, check_digest, check_mode, git_source};
 use super::git_url::GitUrl;
-use crate::graph::{CopyOp, CopySource, GitSource, HttpSource, Op, StepId, Unpack};
+use crate::graph::{CopyOp, CopySource, HttpSource, Op, StepId, Unpack};
 use crate::plan::dispatch::StageBuilder;
 use crate::plan::draft::Origin;
 use crate::plan::paths;
@@ -61,10 +61,8 @@ impl Transferred<'_> {
             Err(problem("bad-checksum", self.command.place(self.command.node.span), message))
         };
         match words {
-            [SourceWord::Http { .. }] if !is_digest(checksum) => {
-                refuse(format!("invalid checksum `{checksum}`: expected `sha256:` and 64 hexadecimal digits"))
-            }
-            [SourceWord::Http { .. } | SourceWord::Git(_)] => Ok(()),
+            [SourceWord::Http { .. }] => check_digest(Some(checksum)).or_else(refuse),
+            [SourceWord::Git(_)] => Ok(()),
             [SourceWord::Path] => refuse("checksum requires an http(s) or git source".to_owned()),
             _ => refuse("checksum can't be specified for multiple sources".to_owned()),
         }
@@ -287,11 +285,7 @@ impl StageBuilder<'_, '_> {
                 format!("checksum mismatch: `{flag}` and `{query}`"),
             ));
         }
-        let op = GitSource {
-            url: source.value.clone(),
-            keep_git_dir: add.keep_git_dir.or(url.keep_git_dir),
-            checksum: add.checksum.clone().or_else(|| url.checksum.clone()),
-        };
+        let op = git_source(source, url, add.keep_git_dir, add.checksum.clone());
         let step = self.add_source(transferred.command, title, Op::Git(op));
         slots.add(step, "/".to_owned(), Unpack::No);
         Ok(())

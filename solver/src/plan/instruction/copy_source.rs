@@ -1,7 +1,12 @@
 //! The sources of COPY and ADD, told apart: paths, downloads, git repositories.
 
+use mica_parser::syntax::Spanned;
+
 use super::git_url::{self, GitUrl};
+use crate::graph::{GitSource, HttpSource};
+use crate::plan::epoch::EpochSource;
 use crate::plan::paths;
+use crate::plan::report::{OrProblem, Problem, problem};
 
 /// What a source word of COPY or ADD names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +32,48 @@ impl SourceWord {
     }
 }
 
+/// Reads a source of ADD as what it has a time of; a path has none.
+pub(in crate::plan) fn remote_source(
+    source: &Spanned<String>,
+    keep_git_dir: Option<bool>,
+    checksum: Option<String>,
+) -> Result<Option<EpochSource>, Problem> {
+    let word = SourceWord::parse(&source.value).or_problem("bad-source", source.span, &source.value)?;
+    Ok(match word {
+        SourceWord::Path => None,
+        SourceWord::Http { filename } => {
+            check_digest(checksum.as_deref())
+                .map_err(|message| problem("bad-checksum", source.span, message))?;
+            Some(EpochSource::Download(HttpSource { url: source.value.clone(), checksum, filename }))
+        }
+        SourceWord::Git(url) => Some(EpochSource::Checkout(git_source(source, &url, keep_git_dir, checksum))),
+    })
+}
+
+/// Returns a repository as a step takes it; flags win over what its address says.
+pub(super) fn git_source(
+    source: &Spanned<String>,
+    url: &GitUrl,
+    keep_git_dir: Option<bool>,
+    checksum: Option<String>,
+) -> GitSource {
+    GitSource {
+        url: source.value.clone(),
+        keep_git_dir: keep_git_dir.or(url.keep_git_dir),
+        checksum: checksum.or_else(|| url.checksum.clone()),
+    }
+}
+
+/// Checks the checksum of a download.
+pub(super) fn check_digest(checksum: Option<&str>) -> Result<(), String> {
+    match checksum {
+        Some(text) if !is_digest(text) => {
+            Err(format!("invalid checksum `{text}`: expected `sha256:` and 64 hexadecimal digits"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns the last component of a URL's path; a URL without one still needs a name for its file.
 fn filename(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -42,7 +89,7 @@ fn filename(url: &str) -> String {
 }
 
 /// Returns whether a text is a digest such as `sha256:…`.
-pub(super) fn is_digest(text: &str) -> bool {
+fn is_digest(text: &str) -> bool {
     let Some((algorithm, hex)) = text.split_once(':') else { return false };
     let length = match algorithm {
         "sha256" => 64,

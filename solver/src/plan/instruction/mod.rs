@@ -17,6 +17,8 @@ mod user;
 mod volume;
 mod workdir;
 
+pub(super) use copy_source::remote_source;
+
 use mica_parser::syntax::Instruction;
 
 use super::dispatch::StageBuilder;
