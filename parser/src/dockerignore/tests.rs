@@ -22,6 +22,26 @@ fn lines_are_read() {
     assert_eq!(read, expected);
 }
 
+/// The reference's reader keeps a lone `!`, which its matcher refuses; here it is refused at once, on its own line.
+#[test]
+fn lines_are_read_as_the_reference_reads_them() {
+    let text = "test1\n/test2\n/a/file/here\n\nlastfile\n# this is a comment\n! /inverted/abs/path\n";
+    let patterns = Patterns::parse(text.as_bytes()).unwrap();
+    let read: Vec<_> = patterns.patterns.iter().map(|p| (p.negated, p.text.as_str())).collect();
+    let expected = [
+        (false, "test1"),
+        (false, "test2"),
+        (false, "a/file/here"),
+        (false, "lastfile"),
+        (true, "inverted/abs/path"),
+    ];
+    assert_eq!(read, expected);
+    for lone in ["!", "! "] {
+        let error = Patterns::parse(format!("{text}{lone}").as_bytes()).unwrap_err();
+        assert_eq!(error, PatternError::LoneNegation { line: 8 });
+    }
+}
+
 #[test]
 fn bad_lines_are_named() {
     for (text, expected) in [
