@@ -77,3 +77,33 @@ fn checks_of_our_own_show_only_when_asked_for() {
     let ran = bench.mica(&["build", "--check", "."]).succeeds();
     assert!(ran.stdout.contains("no warnings found"), "{}", ran.stdout);
 }
+
+#[test]
+fn a_check_without_a_network_says_what_it_can() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM registry.invalid/base AS built\nRUN echo $SET_BY_BASE\nCOPY $SET_BY_BASE /\nMAINTAINER me\nFROM scratch\nCOPY --from=built / $NOT_SET\n");
+    for network in [&["--offline"][..], &[]] {
+        let ran = bench.mica(&[&["build", "--check"], network, &["."]].concat()).exits(1);
+        let ran = ran
+            .says(&["registry.invalid/base", "UndefinedVar and InvalidBaseImagePlatform were not checked"]);
+        assert!(ran.stdout.contains("MaintainerDeprecated"), "{}", ran.stdout);
+        assert!(ran.stdout.contains("$NOT_SET") && !ran.stdout.contains("'$SET_BY_BASE'"), "{}", ran.stdout);
+    }
+    bench.dockerfile("FROM registry.invalid/base\nUSER me\n");
+    bench.mica(&["build", "--check", "--offline", "."]).succeeds().says(&["registry.invalid/base"]);
+    bench.mica(&["build", "--offline", "."]).exits(1);
+}
+
+#[test]
+fn a_build_argument_that_nothing_asks_for_is_told_of() {
+    let bench = Bench::new();
+    bench.dockerfile("ARG GLOBAL\nFROM scratch AS other\nARG VERSION\nFROM scratch\nLABEL a=b\n");
+    let given =
+        ["VERSIN=1", "GLOBAL=1", "VERSION=1", "http_proxy=x", "TARGETARCH=amd64", "BUILDKIT_INLINE_CACHE=1"];
+    let arguments: Vec<String> = given.map(|argument| format!("--build-arg={argument}")).to_vec();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ran = bench.mica(&[&["build"], &arguments[..], &["."]].concat()).succeeds();
+    let ran = ran.says(&["one or more build-args [VERSIN] were not consumed: did you mean `VERSION`?"]);
+    assert_eq!(ran.stderr.matches("not consumed").count(), 1, "{}", ran.stderr);
+    bench.mica(&[&["build"], &arguments[1..], &["."]].concat()).succeeds().says_not("not consumed");
+}

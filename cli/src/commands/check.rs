@@ -9,13 +9,13 @@ use mica_solver::EventSender;
 
 use super::build::explain;
 use super::exit::Failure;
-use super::{print, print_json};
+use super::{print, print_json, say};
 use crate::arguments::{Call, CallFormat, CallRequest};
 use crate::diagnostics::{self, Style};
-use crate::engine::Engine;
-use crate::engine::build::PlannedBuild;
+use crate::engine::build::{PlannedBuild, Purpose};
 use crate::engine::context::DockerfileText;
 use crate::engine::request::BuildRequest;
+use crate::engine::{Engine, chain};
 use crate::environment::Environment;
 use crate::terminal::Paint;
 
@@ -30,7 +30,8 @@ pub(super) async fn run(
     let (events, mut receiver) = EventSender::channel();
     let request = Arc::new(request);
     let planning = async {
-        let planned = engine.plan(&request, &events, call.call == Call::Check).await;
+        let purpose = if call.call == Call::Check { Purpose::Check } else { Purpose::Target };
+        let planned = engine.plan(&request, &events, purpose).await;
         drop(events);
         planned
     };
@@ -39,8 +40,23 @@ pub(super) async fn run(
     let (planned, ()) = tokio::join!(planning, drain);
     let planned = planned.map_err(|error| explain(&error, paint))?;
     match call.call {
-        Call::Check => check(&planned, &request, call.format, environment),
+        Call::Check => {
+            say_unchecked(&planned);
+            check(&planned, &request, call.format, environment)
+        }
         Call::Build | Call::Targets | Call::Outline => describe(&planned, call, paint),
+    }
+}
+
+/// Says what a check without all base images could not find out.
+fn say_unchecked(planned: &PlannedBuild) {
+    for error in &planned.out_of_reach {
+        say(&format!("note: {}", chain(error)));
+    }
+    if !planned.out_of_reach.is_empty() {
+        say(
+            "note: what such an image sets is not known: on top of it UndefinedVar and InvalidBaseImagePlatform were not checked",
+        );
     }
 }
 

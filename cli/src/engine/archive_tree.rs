@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::Path;
 
 use mica_image::compress::Decoder;
-use mica_image::root_dir::{Links, RootDir};
 use mica_image::index::{LayerIndex, Node};
+use mica_image::root_dir::{Links, RootDir};
 use mica_image::tar::{IndexOnly, Removals, TarError, TarLimits, read_layer};
 use mica_image::unpack::{DirectorySink, Ownership, UnpackError, UnpackOptions};
 
@@ -41,11 +41,11 @@ pub(crate) fn newest_file(stream: impl Read + Send) -> Option<i64> {
     newest(&read_layer(decoder, &limits(), &mut IndexOnly).ok()?)
 }
 
-fn limits() -> TarLimits {
+fn limits() -> TarLimits<'static> {
     TarLimits { removals: Removals::Named, ..TarLimits::default() }
 }
 
 fn newest(index: &LayerIndex) -> Option<i64> {
-    let files = index.iter().filter(|entry| matches!(entry.node, Node::File { .. }));
+    let files = index.entries.iter().filter(|entry| matches!(entry.node, Node::File { .. }));
     files.map(|entry| entry.mtime.seconds).max()
 }

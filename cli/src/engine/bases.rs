@@ -17,7 +17,7 @@ use mica_image::tree::{Tree, TreeLayer};
 use mica_image::{ContentDigest, Descriptor, DiffId, Document, ImageConfig, Manifest, Platform, Reference};
 use mica_remote::RegistryError;
 use mica_solver::graph::{ImageLocation, ImageSource};
-use mica_solver::plan::ResolvedImage;
+use mica_solver::plan::{Knowledge, ResolvedImage};
 use mica_solver::{BuildEvent, EventSender, StepContext, StepId};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -123,6 +123,11 @@ impl BaseError {
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(self, Self::Registry { source: RegistryError::Transport(_), .. })
     }
+
+    /// Whether the image may well be there, and only cannot be looked at now.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        self.is_unavailable() || matches!(self, Self::Offline(_))
+    }
 }
 
 /// A base image whose config is known and whose layers may still be elsewhere.
@@ -188,7 +193,12 @@ impl Base {
 
     /// What planning needs of it.
     pub(crate) fn resolved(&self) -> ResolvedImage {
-        ResolvedImage { id: self.id, config: self.config.clone(), platform: self.platform.clone() }
+        ResolvedImage {
+            knowledge: Knowledge::Known,
+            id: self.id,
+            config: self.config.clone(),
+            platform: self.platform.clone(),
+        }
     }
 }
 

@@ -165,6 +165,17 @@ impl BuildError {
     }
 }
 
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The target and what it needs.
+    Target,
+    /// Every stage.
+    AllStages,
+    /// To see what is wrong with every stage, if with less than all images looked at.
+    Check,
+}
+
 /// A Dockerfile with everything that was resolved to plan it.
 pub(crate) struct PlannedBuild {
     /// The plan; `None` with error diagnostics.
@@ -179,6 +190,8 @@ pub(crate) struct PlannedBuild {
     pub bases: Arc<Bases>,
     /// What names are held to.
     pub lock: Option<Arc<Lock>>,
+    /// Why base images were not looked at, in a check that went on without them.
+    pub out_of_reach: Vec<BaseError>,
 }
 
 /// Contexts and Dockerfile of a build, before anything is planned.
@@ -283,14 +296,14 @@ impl Engine {
         &self,
         request: &Arc<BuildRequest>,
         events: &EventSender,
-        all_stages: bool,
+        purpose: Purpose,
     ) -> Result<PlannedBuild, BuildError> {
         let opened = self.open_build(request, events).await?;
         let lock = lock::find(&request.lock, opened.main(), &opened.dockerfile)?.map(Arc::new);
         if let Some(lock) = &lock {
             tell_lock(lock, request, events).await?;
         }
-        self.plan_opened(request, events, opened, lock, all_stages).await
+        self.plan_opened(request, events, opened, lock, purpose).await
     }
 
     /// Plans what was opened; names are held to `lock`.
@@ -300,14 +313,15 @@ impl Engine {
         events: &EventSender,
         opened: OpenedBuild,
         lock: Option<Arc<Lock>>,
-        all_stages: bool,
+        purpose: Purpose,
     ) -> Result<PlannedBuild, BuildError> {
         let OpenedBuild { mut contexts, dockerfile } = opened;
         let parsed = mica_parser::parse(&dockerfile.text);
         let named = self.named_contexts(request, &mut contexts).await?;
-        let mut plan_request = plan_request(request, named, &contexts, all_stages);
+        let mut plan_request = plan_request(request, named, &contexts, purpose != Purpose::Target);
         let mut known: HashMap<ImageSource, ResolvedImage> = HashMap::new();
         let mut bases = Bases::default();
+        let mut out_of_reach = Vec::new();
         loop {
             let (planned, mut diagnostics) = plan(&parsed.dockerfile, &plan_request, &known);
             diagnostics.extend(parsed.diagnostics.iter().cloned());
@@ -327,6 +341,10 @@ impl Engine {
                             Ok(base) => {
                                 known.insert(source.clone(), base.resolved());
                                 bases.insert(source, base);
+                            }
+                            Err(error) if purpose == Purpose::Check && error.is_out_of_reach() => {
+                                known.insert(source.clone(), ResolvedImage::out_of_reach(&source.platform));
+                                out_of_reach.push(error);
                             }
                             Err(error) => {
                                 let file = &parsed.dockerfile;
@@ -355,7 +373,7 @@ impl Engine {
             };
             let bases = Arc::new(bases);
             diagnostics.extend(refused_sources(lock.as_deref(), plan.as_ref()));
-            return Ok(PlannedBuild { plan, diagnostics, dockerfile, contexts, bases, lock });
+            return Ok(PlannedBuild { plan, diagnostics, dockerfile, contexts, bases, lock, out_of_reach });
         }
     }
 
@@ -513,13 +531,14 @@ pub(super) async fn begin(
     imports: Arc<Imports>,
     events: &EventSender,
 ) -> Result<Begun, BuildError> {
-    let planned = engine.plan(&request, events, false).await?;
+    let planned = engine.plan(&request, events, Purpose::Target).await?;
     let inputs = inputs(&request, &planned);
     let (dockerfile, diagnostics) = (planned.dockerfile, planned.diagnostics);
     let Some(plan) = planned.plan.filter(|_| !has_errors(&diagnostics)) else {
         return Err(BuildError::Diagnostics { diagnostics, dockerfile });
     };
     warn_uncovered(planned.lock.as_deref(), &plan, events).await;
+    warn_unused(&plan, events).await;
     let (graph, targets) = (Arc::new(plan.graph), plan.targets);
     let log = BuildLog::new(engine.host.store.root(), now().unix().map_or(0, |(seconds, _)| seconds));
     let identity = identity(&dockerfile, &planned.contexts);
@@ -597,6 +616,20 @@ async fn tell_lock(lock: &Lock, request: &BuildRequest, events: &EventSender) ->
         events.send(BuildEvent::Task { what: what.clone(), state }).await;
     }
     Ok(())
+}
+
+/// Warns of build arguments that no ARG asks for, in the words of `docker build`.
+async fn warn_unused(plan: &Plan, events: &EventSender) {
+    if plan.unused.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = plan.unused.iter().map(|unused| unused.name.as_str()).collect();
+    let mut message = format!("one or more build-args [{}] were not consumed", names.join(" "));
+    let nearest: Vec<_> = plan.unused.iter().filter_map(|unused| unused.nearest.as_deref()).collect();
+    if !nearest.is_empty() {
+        message.push_str(&format!(": did you mean `{}`?", nearest.join("`, `")));
+    }
+    events.send(BuildEvent::Warning { message }).await;
 }
 
 /// Where everything must be locked: the images that are not.

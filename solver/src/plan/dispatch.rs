@@ -14,7 +14,7 @@ use super::environment::{Environment, split_pair};
 use super::paths;
 use super::planner::PlatformPlan;
 use super::report::{OrProblem, Problem, Report};
-use super::request::{NamedContext, NoCache};
+use super::request::{Knowledge, NamedContext, NoCache};
 use super::stage_state::{Content, StageState, default_path, empty_image};
 use super::stages::{Base, Command, StageIndex};
 use super::title::Titles;
@@ -259,6 +259,9 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
 
     /// Warns of variables that are not set; an ARG without a value is declared, and that is enough.
     pub(super) fn warn_unset(&mut self, command: &Command<'_>, span: Span, names: &BTreeSet<String>) {
+        if self.state.base == Knowledge::OutOfReach {
+            return;
+        }
         let declared = |name: &String| self.state.build_args.iter().any(|(known, _)| known == name);
         for name in names.iter().filter(|name| !declared(name) && !NOT_ENVIRONMENT.contains(&name.as_str())) {
             self.report.for_node(&command.node).undefined_var(command.place(span), name, &self.state.env);
@@ -344,7 +347,10 @@ fn image_state(
             report.for_node(from).invalid_base_image_platform(stage.span, &name, wanted, &found);
         }
     }
-    let state = |content, config| StageState::new(content, config, source.platform.clone());
+    let state = |content, config| StageState {
+        base: image.knowledge,
+        ..StageState::new(content, config, source.platform.clone())
+    };
     if config.rootfs.diff_ids.is_empty() {
         return state(Content::Empty, config);
     }

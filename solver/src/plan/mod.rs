@@ -35,9 +35,12 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod title;
+mod unused;
 
 pub use blame::unresolved_image;
 pub use epoch::EpochSource;
-pub use outcome::{Outline, OutlineArg, OutlineMount, Plan, Planned, StageSummary};
+pub use outcome::{Outline, OutlineArg, OutlineMount, Plan, Planned, StageSummary, UnusedArgument};
 pub use planner::plan;
-pub use request::{BaseImages, IgnoredPaths, NamedContext, NoCache, PlanRequest, ResolvedImage, SourceTime};
+pub use request::{
+    BaseImages, IgnoredPaths, Knowledge, NamedContext, NoCache, PlanRequest, ResolvedImage, SourceTime,
+};

@@ -29,6 +29,17 @@ pub struct Plan {
     pub outline: Outline,
     /// SOURCE_DATE_EPOCH in effect, in seconds.
     pub source_date_epoch: Option<i64>,
+    /// Build arguments that no ARG declares.
+    pub unused: Vec<UnusedArgument>,
+}
+
+/// A build argument that no ARG declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusedArgument {
+    /// Its name.
+    pub name: String,
+    /// A declared one that it may be meant to be.
+    pub nearest: Option<String>,
 }
 
 /// A stage as `--call=targets` lists it.

@@ -17,6 +17,7 @@ use super::outline;
 use super::report::Report;
 use super::request::{BaseImages, PlanRequest};
 use super::stages::{StageIndex, StageTable};
+use super::unused::unused_arguments;
 use crate::graph::{ImageSource, NetworkMode};
 
 /// Plans a build.
@@ -111,6 +112,7 @@ fn dispatch_all(
         stages: outline::stages(&Sections::of(file)),
         outline: outline?,
         source_date_epoch: plans.first().and_then(|(_, plan)| plan.epoch),
+        unused: plans.first().map_or_else(Vec::new, |(_, plan)| unused_arguments(plan)),
     })
 }
 

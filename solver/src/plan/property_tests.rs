@@ -65,7 +65,7 @@ fn image(source: &ImageSource) -> ResolvedImage {
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", "0".repeat(64))]},
     }))
     .unwrap();
-    ResolvedImage { id: config.digest(), platform: config.platform(), config }
+    ResolvedImage { knowledge: Knowledge::Known, id: config.digest(), platform: config.platform(), config }
 }
 
 fn plan_fully(text: &str, request: &PlanRequest) -> Option<Box<Plan>> {

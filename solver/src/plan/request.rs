@@ -143,15 +143,37 @@ impl fmt::Debug for IgnoredPaths {
     }
 }
 
-/// A base image whose configuration is known.
+/// A base image whose configuration is known, or will not be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolvedImage {
+    /// Whether it is known what is in it.
+    pub knowledge: Knowledge,
     /// The digest of its configuration.
     pub id: ContentDigest,
     /// Its configuration.
     pub config: ImageConfig,
     /// The platform it was chosen for in its index, as found there.
     pub platform: Platform,
+}
+
+impl ResolvedImage {
+    /// Stands for an image that cannot be looked at, so that the rest of a file can be checked.
+    #[must_use]
+    pub fn out_of_reach(platform: &Platform) -> Self {
+        let mut config = ImageConfig::default();
+        config.set_platform(platform);
+        let knowledge = Knowledge::OutOfReach;
+        Self { knowledge, id: config.digest(), platform: platform.clone(), config }
+    }
+}
+
+/// Whether what an image brings is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knowledge {
+    /// All of it is.
+    Known,
+    /// Nothing is: it may set any variable.
+    OutOfReach,
 }
 
 /// The base images known so far.

@@ -4,6 +4,7 @@ use mica_image::{ImageConfig, Platform};
 
 use super::environment::Environment;
 use super::outline::Captured;
+use super::request::Knowledge;
 use crate::graph::{HistoryItem, StepId};
 
 /// What files a stage has.
@@ -35,6 +36,8 @@ pub(super) struct StageState {
     pub(super) build_args: Vec<(String, Option<String>)>,
     /// Whether a WORKDIR of this file is in effect.
     pub(super) workdir_set: bool,
+    /// Whether it is known which variables the base sets.
+    pub(super) base: Knowledge,
     /// What an outline tells of the stage.
     pub(super) captured: Captured,
 }
@@ -52,6 +55,7 @@ impl StageState {
             platform,
             build_args: Vec::new(),
             workdir_set: false,
+            base: Knowledge::Known,
             captured: Captured::default(),
         }
     }
@@ -67,6 +71,7 @@ impl StageState {
             user: self.user.clone(),
             build_args: self.build_args.clone(),
             workdir_set: self.workdir_set,
+            base: self.base,
             ..Self::new(self.content.clone(), image, self.platform.clone())
         }
     }

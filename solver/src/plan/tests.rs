@@ -73,7 +73,12 @@ impl Request {
         };
         let config = self.images.get(&name).cloned().unwrap_or_else(|| usual_image(&source.platform));
         let config: ImageConfig = serde_json::from_value(config).unwrap();
-        ResolvedImage { id: config.digest(), platform: config.platform(), config }
+        ResolvedImage {
+            knowledge: Knowledge::Known,
+            id: config.digest(),
+            platform: config.platform(),
+            config,
+        }
     }
 }
 
@@ -119,7 +124,8 @@ fn print_plan(text: &[u8], request: &Request) -> String {
             Some(Planned::NeedTime(source)) => {
                 writeln!(out, "needs the time of {source:?}").unwrap();
                 assert_eq!(plan_request.source_time, SourceTime::NotAsked, "a time is asked for once");
-                plan_request.source_time = request.source_time.map_or(SourceTime::Unknown, SourceTime::Seconds);
+                plan_request.source_time =
+                    request.source_time.map_or(SourceTime::Unknown, SourceTime::Seconds);
                 continue;
             }
             Some(Planned::Ready(plan)) => print_ready(&mut out, &plan, &request.show),
@@ -160,6 +166,9 @@ fn print_ready(out: &mut String, plan: &Plan, show: &[String]) {
     if let Some(epoch) = plan.source_date_epoch {
         writeln!(out, "epoch {epoch}").unwrap();
     }
+    plan.unused
+        .iter()
+        .for_each(|unused| writeln!(out, "unused {} {:?}", unused.name, unused.nearest).unwrap());
 }
 
 fn print_target(out: &mut String, target: &Target) {

@@ -16,7 +16,7 @@ use super::file::{LockFile, LockedCheckout, LockedDownload, LockedImage, bare_ur
 use super::place::{Lock, LockError, places, read};
 use crate::engine::Engine;
 use crate::engine::bases::{BaseError, Bases};
-use crate::engine::build::{BuildError, PlannedBuild};
+use crate::engine::build::{BuildError, PlannedBuild, Purpose};
 use crate::engine::fetch::FetchError;
 use crate::engine::request::{BuildRequest, LockMode, LockUse};
 
@@ -144,7 +144,8 @@ impl Engine {
         let kept = kept(&before, update_all, &update, &path)?;
         let lock = Arc::new(Lock { path: path.clone(), file: kept.clone(), strict: false });
         let all_stages = build.target.is_none();
-        let planned = self.plan_opened(&build, events, opened, Some(lock), all_stages).await?;
+        let purpose = if all_stages { Purpose::AllStages } else { Purpose::Target };
+        let planned = self.plan_opened(&build, events, opened, Some(lock), purpose).await?;
         let found = self.look(&build, &planned, &kept, events).await?;
         let file = if all_stages { found } else { with_others(found, &before) };
         write(&path, &file.print())?;
