@@ -158,3 +158,87 @@ fn a_key_is_not_handed_to_a_step_in_an_agents_place() {
     let ran = bench.mica(&["build", "--ssh", "default=key", "."]).exits(1);
     ran.says(&["`key` is not taken as a key"]);
 }
+
+/// Builds two stages at once that take a cache, each of which waits a while for a sign of the other; returns whether they met, and how
+/// many of the two found what the other had left in the cache.
+fn meet(bench: &Bench, sharing: &str, seconds: u32) -> ([bool; 2], usize) {
+    let stage = |name: &str, other: &str| {
+        let tenths = seconds * 10;
+        format!(
+            "FROM base AS {name}\n\
+             RUN --mount=type=cache,id=used,sharing={sharing},target=/used --mount=type=cache,id=signs,target=/signs \
+             touch /used/{name} /signs/{name}; tried=0; \
+             while [ ! -e /signs/{other} ] && [ $tried -lt {tenths} ]; do sleep 0.1; tried=$((tried + 1)); done; \
+             if [ -e /signs/{other} ]; then echo met > /met; sleep 2; else echo alone > /met; fi; \
+             if [ -e /used/{other} ]; then echo yes > /found; else echo no > /found; fi; rm -f /signs/{name}\n"
+        )
+    };
+    let copies = ["a", "b"].map(|name| format!("COPY --from={name} /met /found /{name}/\n")).concat();
+    bench.dockerfile(&format!("{}{}FROM scratch\n{copies}", stage("a", "b"), stage("b", "a")));
+    bench.mica(&["build", "--jobs", "2", "-o", "../out", "."]).succeeds();
+    let says = |name: &str, text: &str| {
+        std::fs::read_to_string(bench.path("out").join(name)).unwrap().trim_end() == text
+    };
+    let found = ["a/found", "b/found"].into_iter().filter(|name| says(name, "yes")).count();
+    (["a/met", "b/met"].map(|name| says(name, "met")), found)
+}
+
+#[test]
+fn steps_that_lock_a_cache_use_it_one_after_the_other() {
+    let Some(bench) = Bench::with_base() else { return };
+    assert_eq!(meet(&bench, "locked", 2), ([false, false], 1), "the second has what the first left");
+}
+
+#[test]
+fn steps_that_share_a_cache_see_each_others_files() {
+    let Some(bench) = Bench::with_base() else { return };
+    assert_eq!(meet(&bench, "shared", 60), ([true, true], 2));
+}
+
+#[test]
+fn steps_with_private_caches_do_not_meet_in_them() {
+    let Some(bench) = Bench::with_base() else { return };
+    assert_eq!(meet(&bench, "private", 60), ([true, true], 0));
+}
+
+#[test]
+fn builds_that_lock_a_cache_use_it_one_after_the_other() {
+    let Some(bench) = Bench::with_base() else { return };
+    let step = "--mount=type=cache,id=used,sharing=locked,target=/used mkdir /used/busy && echo in && sleep 2 && rmdir /used/busy";
+    bench.dockerfile(&format!("FROM base\nARG NUMBER\nRUN {step}\n"));
+    let mut first = bench.start_build(&["--build-arg", "NUMBER=1"]);
+    first.wait_for_output("in");
+    // It would find the directory of the first, were it not made to wait.
+    let second = bench.start_build(&["--build-arg", "NUMBER=2"]);
+    for running in [second, first] {
+        let (code, _, lines) = running.end();
+        assert_eq!(code, Some(0), "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_secret_is_bounded_and_not_altered() {
+    let Some(bench) = Bench::with_base() else { return };
+    bench.dockerfile("FROM base\nRUN --mount=type=secret,id=s,env=S true\n");
+    bench.write("binary", b"\xff\xfe").write("large", vec![b'x'; 500 * 1024 + 1]);
+    let build = |source: &str| bench.mica(&["build", "--secret", &format!("id=s,src={source}"), "."]);
+    build("binary").exits(1).says(&["secret `s`: it is not UTF-8 text and cannot be a variable"]);
+    build("large").exits(1).says(&["secret `s`: it is larger than 500 KiB"]);
+    bench.dockerfile("FROM base\nRUN --mount=type=secret,id=s test $(wc -c < /run/secrets/s) = 2\n");
+    build("binary").succeeds();
+}
+
+#[test]
+fn a_log_that_cannot_be_kept_is_told_of_once() {
+    let Some(bench) = Bench::with_base() else { return };
+    bench.dockerfile("FROM base\nRUN echo one\nRUN echo two\n");
+    std::fs::remove_dir_all(bench.path("store/builds"))
+        .or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })
+        .unwrap();
+    std::fs::write(bench.path("store/builds"), "").unwrap();
+    let ran = bench.mica(&["build", "--no-cache", "."]).succeeds();
+    assert_eq!(ran.stderr.matches("logs of steps cannot be written").count(), 1, "{}", ran.stderr);
+}

@@ -6,6 +6,7 @@
 //! ```
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mica_solver::StepId;
@@ -34,28 +35,33 @@ impl BuildLog {
         self.started
     }
 
-    /// Opens a step's log, or nothing when it cannot be written: then the build goes on without.
-    pub(crate) fn step_file(&self, step: StepId) -> Option<(File, PathBuf)> {
+    /// Opens a step's log.
+    pub(crate) fn step_file(&self, step: StepId) -> io::Result<(File, PathBuf)> {
         self.make()?;
         let path = self.directory.join(format!("{}.log", step.0 + 1));
-        File::create(&path).ok().map(|file| (file, path))
+        Ok((File::create(&path)?, path))
     }
 
     /// Writes what the build did; a build whose report cannot be written is none the worse.
     pub(crate) fn write_report(&self, report: &BuildRecord) {
         let bytes = serde_json::to_vec(report).expect("a report has text keys");
-        if self.make().is_some() {
+        if self.make().is_ok() {
             // A report that cannot be written (a full disk) is not there.
             let _ = fs::write(self.directory.join(FILE), bytes);
         }
     }
 
-    fn make(&self) -> Option<()> {
+    /// Returns where the logs are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn make(&self) -> io::Result<()> {
         if !self.directory.exists() {
-            fs::create_dir_all(&self.directory).ok()?;
-            forget_oldest(self.directory.parent()?);
+            fs::create_dir_all(&self.directory)?;
+            self.directory.parent().into_iter().for_each(forget_oldest);
         }
-        Some(())
+        Ok(())
     }
 }
 

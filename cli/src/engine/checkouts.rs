@@ -45,7 +45,8 @@ pub(super) fn key(url: &GitUrl, resolved: &ResolvedCommit, options: CheckoutOpti
 /// Takes a checkout out of the store, with the time of its commit; none where it is not there.
 pub(super) fn find(store: &Store, key: &str) -> Result<Option<(Scratch, i64)>, CheckoutError> {
     let Some(known) = store.downloads().get(key)? else { return Ok(None) };
-    let Some(made) = known.last_modified.filter(|_| matches!(store.blobs().has(&known.blob), Ok(true))) else {
+    let Some(made) = known.last_modified.filter(|_| matches!(store.blobs().has(&known.blob), Ok(true)))
+    else {
         return Ok(None);
     };
     let scratch = store.layers().begin()?;

@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     pub(super) log: BuildLog,
     /// Whether it was said that steps have no network.
     network_told: AtomicBool,
+    /// Whether it was said that logs of steps cannot be written.
+    lost_log_told: AtomicBool,
     /// Cache mounts that were emptied because the cache is not to be used.
     emptied: Mutex<BTreeSet<String>>,
     /// Where each step stands in its file, to find earlier records of the same place.
@@ -109,6 +111,7 @@ impl EngineRunner {
             resolved,
             log,
             network_told: AtomicBool::new(false),
+            lost_log_told: AtomicBool::new(false),
             emptied: Mutex::default(),
             places: Places::new(graph, identity),
             met: Mutex::default(),

@@ -173,6 +173,15 @@ fn resources(limits: &graph::Resources) -> Resources {
     }
 }
 
+/// Says once a build that what steps print is not all kept.
+fn tell_lost_log(work: &Work, error: &std::io::Error) {
+    if !work.shared.lost_log_told.swap(true, Ordering::Relaxed) {
+        let directory = work.shared.log.directory().display();
+        let message = format!("logs of steps cannot be written below `{directory}`: {error}");
+        work.cx.events.send_blocking(BuildEvent::Warning { message });
+    }
+}
+
 /// Where a command's output goes: masked, to the log file, the event stream and the tail for a failure.
 struct Output<'a> {
     work: &'a Work,
@@ -186,8 +195,13 @@ struct Output<'a> {
 impl<'a> Output<'a> {
     fn new(work: &'a Work, prepared: &Prepared) -> Result<Self, StepError> {
         let masker = Masker::new(prepared.secrets.iter().map(Vec::as_slice));
-        let opened = work.shared.log.step_file(work.step.id);
-        let (file, path) = opened.map_or((None, None), |(file, path)| (Some(file), Some(path)));
+        let (file, path) = match work.shared.log.step_file(work.step.id) {
+            Ok((file, path)) => (Some(file), Some(path)),
+            Err(error) => {
+                tell_lost_log(work, &error);
+                (None, None)
+            }
+        };
         Ok(Self {
             work,
             maskers: [masker.clone(), masker],
@@ -220,10 +234,11 @@ impl<'a> Output<'a> {
             return;
         }
         if let Some(file) = &mut self.file
-            && file.write_all(bytes).is_err()
+            && let Err(error) = file.write_all(bytes)
         {
             // A log that cannot be written (a full disk) must not end the step; what is shown live is not lost.
             self.file = None;
+            tell_lost_log(self.work, &error);
         }
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LONGEST_LINE.saturating_sub(self.partial.len());
