@@ -92,6 +92,11 @@ fn a_check_without_a_network_says_what_it_can() {
     bench.dockerfile("FROM registry.invalid/base\nUSER me\n");
     bench.mica(&["build", "--check", "--offline", "."]).succeeds().says(&["registry.invalid/base"]);
     bench.mica(&["build", "--offline", "."]).exits(1);
+    bench.dockerfile("FROM registry.invalid/base AS first\nARG VERSION=1\nRUN x\nFROM first\n");
+    let targets = bench.mica(&["build", "--call=targets", "."]).succeeds().stdout;
+    assert_eq!(targets, "first\tregistry.invalid/base\n- (default)\tfirst\n");
+    let outline = bench.mica(&["build", "--call=outline", "--offline", "."]).succeeds().stdout;
+    assert_eq!(outline, "ARG\tVERSION=1\n");
 }
 
 #[test]

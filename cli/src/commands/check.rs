@@ -30,7 +30,12 @@ pub(super) async fn run(
     let (events, mut receiver) = EventSender::channel();
     let request = Arc::new(request);
     let planning = async {
-        let purpose = if call.call == Call::Check { Purpose::Check } else { Purpose::Target };
+        let purpose = match call.call {
+            Call::Check => Purpose::Check,
+            Call::Outline => Purpose::Outline,
+            Call::Targets => Purpose::Stages,
+            Call::Build => Purpose::Target,
+        };
         let planned = engine.plan(&request, &events, purpose).await;
         drop(events);
         planned

@@ -174,6 +174,21 @@ pub(crate) enum Purpose {
     AllStages,
     /// To see what is wrong with every stage, if with less than all images looked at.
     Check,
+    /// To tell what the target can be given, if with less than all images looked at.
+    Outline,
+    /// To list the stages, for which no image is looked at.
+    Stages,
+}
+
+impl Purpose {
+    fn takes_every_stage(self) -> bool {
+        matches!(self, Self::AllStages | Self::Check)
+    }
+
+    /// Returns whether planning goes on without an image that cannot be looked at for this reason.
+    fn bears(self, error: &BaseError) -> bool {
+        matches!(self, Self::Check | Self::Outline) && error.is_out_of_reach()
+    }
 }
 
 /// A Dockerfile with everything that was resolved to plan it.
@@ -318,7 +333,7 @@ impl Engine {
         let OpenedBuild { mut contexts, dockerfile } = opened;
         let parsed = mica_parser::parse(&dockerfile.text);
         let named = self.named_contexts(request, &mut contexts).await?;
-        let mut plan_request = plan_request(request, named, &contexts, purpose != Purpose::Target);
+        let mut plan_request = plan_request(request, named, &contexts, purpose.takes_every_stage());
         let mut known: HashMap<ImageSource, ResolvedImage> = HashMap::new();
         let mut bases = Bases::default();
         let mut out_of_reach = Vec::new();
@@ -328,6 +343,14 @@ impl Engine {
             mica_parser::diagnostic::sort(&mut diagnostics);
             diagnostics.dedup();
             let plan = match planned {
+                Some(Planned::NeedImages(wanted)) if purpose == Purpose::Stages => {
+                    let unknown = |source: ImageSource| {
+                        let image = ResolvedImage::out_of_reach(&source.platform);
+                        (source, image)
+                    };
+                    known.extend(wanted.into_iter().map(unknown));
+                    continue;
+                }
                 Some(Planned::NeedImages(wanted)) if !has_errors(&diagnostics) => {
                     let refused = refused_images(&lock, &wanted, |source, reason| {
                         unresolved_image(&parsed.dockerfile, &plan_request, &known, source, reason)
@@ -342,7 +365,7 @@ impl Engine {
                                 known.insert(source.clone(), base.resolved());
                                 bases.insert(source, base);
                             }
-                            Err(error) if purpose == Purpose::Check && error.is_out_of_reach() => {
+                            Err(error) if purpose.bears(&error) => {
                                 known.insert(source.clone(), ResolvedImage::out_of_reach(&source.platform));
                                 out_of_reach.push(error);
                             }
