@@ -27,6 +27,13 @@ pub enum BuildEvent {
         /// Why no record was used, in one line.
         reason: String,
     },
+    /// The step goes on to something else.
+    StepPhase {
+        /// The step.
+        id: StepId,
+        /// What it does from now on.
+        phase: StepPhase,
+    },
     /// The step's result was known.
     StepCached {
         /// The step.
@@ -88,6 +95,16 @@ pub enum BuildEvent {
         /// What.
         message: String,
     },
+}
+
+/// What a step does between its other events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepPhase {
+    /// It is not in the cache, and waits until it may run.
+    Waiting,
+    /// It has run, and what it made becomes a layer.
+    Storing,
 }
 
 /// What renderers show of a step.

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{BuildEvent, StepInfo};
+use crate::event::{BuildEvent, StepInfo, StepPhase};
 use crate::graph::{BuildGraph, Op, Step, StepId};
 use crate::key::step_parts;
 use crate::runner::{EventSender, Lookup, StepContext, StepInputs, StepResult, StepRunner};
@@ -241,6 +241,7 @@ async fn look_up_or_run<R: StepRunner>(step: &Step, inputs: &StepInputs, job: &J
             Lookup::Miss(reason) => reason,
         }
     };
+    job.context.events.send(BuildEvent::StepPhase { id: step.id, phase: StepPhase::Waiting }).await;
     let permit = tokio::select! {
         permit = job.permits.acquire() => permit.expect("the semaphore is never closed"),
         () = job.context.cancel.cancelled() => return Err(None),

@@ -75,3 +75,32 @@ RUN printf '\033[2J\033]0;title\007\377\376 odd \r50%%\r100%%\n'
     assert!(ran.stderr.contains("odd") && ran.stderr.contains("100%"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("\x1b[2J") && !ran.stderr.contains('\x07'), "{:?}", ran.stderr);
 }
+
+#[test]
+fn timings_tell_where_the_time_went() {
+    let Some(bench) = bench() else { return };
+    bench.mica(&["build", "--no-cache", "--timings", "--timings=times.json", "-t", "app", "."]).succeeds();
+    let read = |name: &str| std::fs::read_to_string(bench.context().join(name)).unwrap();
+    let page = read("mica-timings.html");
+    assert!(page.contains("mica build: succeeded") && page.contains("RUN echo said aloud"), "{page}");
+    let times: Value = serde_json::from_str(&read("times.json")).unwrap();
+    let steps = times["steps"].as_array().unwrap();
+    assert_eq!((steps.len(), &times["result"]), (3, &"succeeded".into()));
+    for step in &steps[1..] {
+        let spans = step["spans"].as_array().unwrap();
+        let what: Vec<_> = spans.iter().map(|span| span["what"].as_str().unwrap()).collect();
+        assert_eq!((what, &step["outcome"]), (vec!["key", "queue", "run", "commit"], &"ran".into()));
+        for pair in spans.windows(2) {
+            assert_eq!(pair[0]["end"], pair[1]["start"]);
+        }
+        assert!(spans[3]["end"].as_f64() <= times["seconds"].as_f64(), "{times}");
+    }
+    assert_eq!(times["tasks"].as_array().unwrap().last().unwrap()["what"], "writing to disk");
+    // What failed is worth looking at most of all.
+    bench.dockerfile("FROM base\nRUN exit 3\n");
+    bench.mica(&["build", "--timings=failed.json", "."]).exits(1);
+    let times: Value = serde_json::from_str(&read("failed.json")).unwrap();
+    assert_eq!((&times["result"], &times["steps"][1]["outcome"]), (&"failed".into(), &"failed".into()));
+    bench.dockerfile("FROM base\n");
+    bench.mica(&["build", "--timings=no/such/file", "."]).exits(1).says(&["cannot write `no/such/file`"]);
+}

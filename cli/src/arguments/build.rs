@@ -224,6 +224,10 @@ pub(super) struct DisplayFlags {
     /// How progress is shown [env: BUILDKIT_PROGRESS] [default: auto]
     #[arg(long, value_enum, value_name = "MODE")]
     pub(super) progress: Option<ProgressMode>,
+    /// Write where the time of the build went: a page to look at, or JSON where FILE ends in `.json`; may be given several
+    /// times [default FILE: mica-timings.html]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "mica-timings.html", value_name = "FILE")]
+    pub(super) timings: Vec<PathBuf>,
     /// Check the Dockerfile and build nothing; the same as `--call=check`
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
           action = ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]

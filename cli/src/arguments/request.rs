@@ -126,6 +126,11 @@ impl BuildArguments {
         self.output.metadata_file.as_deref()
     }
 
+    /// Returns where the times of the build are to be written.
+    pub(crate) fn timings(&self) -> &[PathBuf] {
+        &self.display.timings
+    }
+
     /// Returns whether only the image id is to be printed: `-q` or `--progress=quiet`.
     pub(crate) fn is_quiet(&self) -> bool {
         self.output.quiet || self.display.progress == Some(ProgressMode::Quiet)

@@ -1,6 +1,7 @@
 //! `mica build`.
 
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mica_image::compress::is_archive;
@@ -18,7 +19,7 @@ use crate::engine::runner::StepError;
 use crate::engine::spool::Spooled;
 use crate::engine::{Engine, chain};
 use crate::environment::Environment;
-use crate::progress::{BuildResult, Progress, Summary, View, renderer};
+use crate::progress::{self, BuildResult, Progress, Summary, Timeline, View, renderer};
 use crate::terminal::{self, Paint};
 
 /// Builds, checks or describes.
@@ -40,7 +41,7 @@ pub(super) fn run(
     if call.call != Call::Build {
         return runtime.block_on(check::run(&engine, request, call, environment));
     }
-    let outcome = runtime.block_on(build(&engine, request, mode, environment));
+    let outcome = runtime.block_on(build(&engine, request, mode, arguments.timings(), environment));
     // Threads that are stuck in a system call must not keep an interrupted build from ending.
     runtime.shutdown_background();
     let (report, quiet) = outcome?;
@@ -81,6 +82,7 @@ async fn build(
     engine: &Engine,
     request: BuildRequest,
     mode: ProgressMode,
+    timings: &[PathBuf],
     environment: &dyn Environment,
 ) -> Result<(BuildReport, bool), Failure> {
     let stderr = std::io::stderr();
@@ -90,6 +92,9 @@ async fn build(
     let outputs: Vec<_> = request.outputs.iter().filter_map(|output| output.destination.clone()).collect();
     let to_stdout = request.outputs.iter().any(Output::is_stream);
     let mut progress = Progress::new(renderer(view, paint), stderr);
+    if !timings.is_empty() {
+        progress = progress.timed();
+    }
     let (events, mut receiver) = EventSender::channel();
     let cancel = CancellationToken::new();
     let size = || terminal::size(std::io::stderr());
@@ -101,7 +106,7 @@ async fn build(
     let (result, ()) = tokio::join!(building, progress.follow(&mut receiver, size));
     let mut summary =
         Summary { result: BuildResult::Succeeded, images: vec![], tags: vec![], outputs, log: None };
-    match result {
+    let ended = match result {
         Ok(report) => {
             summary.images = report.images.iter().map(|image| image.id.to_string()).collect();
             summary.tags = tags;
@@ -120,7 +125,18 @@ async fn build(
             progress.finish(&summary);
             Err(explain(&error, paint))
         }
+    };
+    let written = progress.timeline().map_or(Ok(()), |timeline| write_timings(timeline, timings));
+    // A build that failed is told before a file that cannot be written.
+    ended.and_then(|report| written.map(|()| report))
+}
+
+fn write_timings(timeline: &Timeline, paths: &[PathBuf]) -> Result<(), Failure> {
+    for path in paths {
+        progress::write_timings(timeline, path)
+            .map_err(|error| Failure::local(format!("cannot write `{}`", path.display()), error))?;
     }
+    Ok(())
 }
 
 /// How a build did not end well.

@@ -106,6 +106,7 @@ impl Build {
             BuildEvent::StepRunning { id, reason } => {
                 self.step(*id).phase = Phase::Running { since: at, reason: reason.clone() };
             }
+            BuildEvent::StepPhase { .. } => {}
             BuildEvent::StepLog { id, stream, text } => {
                 let step = self.step(*id);
                 let since = at.saturating_sub(step.since().unwrap_or(at));

@@ -9,7 +9,7 @@ use mica_solver::BuildEvent;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::MissedTickBehavior;
 
-use super::{Renderer, Summary};
+use super::{Renderer, Summary, Timeline};
 use crate::terminal::Size;
 
 /// How many events are taken in before the view is written.
@@ -21,12 +21,23 @@ pub(crate) struct Progress<W> {
     /// `None` once writing has failed.
     out: Option<W>,
     begin: Instant,
+    timeline: Option<Timeline>,
 }
 
 impl<W: Write> Progress<W> {
     /// Starts the clock.
     pub(crate) fn new(renderer: Box<dyn Renderer>, out: W) -> Self {
-        Self { renderer, out: Some(out), begin: Instant::now() }
+        Self { renderer, out: Some(out), begin: Instant::now(), timeline: None }
+    }
+
+    /// Keeps what happens when.
+    pub(crate) fn timed(self) -> Self {
+        Self { timeline: Some(Timeline::default()), ..self }
+    }
+
+    /// Returns what was kept.
+    pub(crate) fn timeline(&self) -> Option<&Timeline> {
+        self.timeline.as_ref()
     }
 
     /// Shows events until every sender is gone; `size` is asked before each tick.
@@ -41,6 +52,7 @@ impl<W: Write> Progress<W> {
                     if taken == 0 {
                         return;
                     }
+                    self.note(&batch);
                     self.show(|renderer, at, out| batch.drain(..).try_for_each(|event| renderer.event(at, &event, out)));
                     batch.clear();
                 }
@@ -52,6 +64,13 @@ impl<W: Write> Progress<W> {
         }
     }
 
+    fn note(&mut self, events: &[BuildEvent]) {
+        if let Some(timeline) = &mut self.timeline {
+            let at = self.begin.elapsed();
+            events.iter().for_each(|event| timeline.see(at, event));
+        }
+    }
+
     /// Ends the view; the terminal is as it was before.
     pub(crate) fn leave(&mut self) {
         self.show(|renderer, at, out| renderer.leave(at, out));
@@ -59,6 +78,9 @@ impl<W: Write> Progress<W> {
 
     /// Ends the view and tells what came of the build.
     pub(crate) fn finish(&mut self, summary: &Summary) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.finish(self.begin.elapsed(), summary.result);
+        }
         self.show(|renderer, at, out| renderer.finish(at, summary, out));
     }
 

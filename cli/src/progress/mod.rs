@@ -13,6 +13,7 @@ mod plain;
 mod quiet;
 mod report;
 mod text;
+mod timings;
 mod tty;
 
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use serde::Serialize;
 use crate::terminal::{Paint, Size};
 
 pub(crate) use drive::Progress;
+pub(crate) use timings::{Timeline, write as write_timings};
 
 /// Turns events into text; all times count from the start of the build.
 pub(crate) trait Renderer: Send {
@@ -69,6 +71,17 @@ pub(crate) enum BuildResult {
     Failed,
     /// It was interrupted.
     Canceled,
+}
+
+impl BuildResult {
+    /// Returns the word for it, as in JSON.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
 }
 
 /// The views there are.

@@ -205,7 +205,7 @@ impl Renderer for Plain {
             BuildEvent::StepRunning { id, .. } if self.current.is_none() => {
                 self.say(at, *id, Vec::new(), out)
             }
-            BuildEvent::StepRunning { .. } => Ok(()),
+            BuildEvent::StepRunning { .. } | BuildEvent::StepPhase { .. } => Ok(()),
             BuildEvent::StepLog { .. } if ended.is_empty() => Ok(()),
             BuildEvent::StepLog { id, .. } => self.say(at, *id, self.log(*id, &ended), out),
             BuildEvent::StepProgress { id, what, current, total } => {
