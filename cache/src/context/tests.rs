@@ -86,12 +86,12 @@ fn set_mtime(path: &Path, seconds: i64) {
 
 fn paths(tree: &ContextTree) -> Vec<String> {
     let shown = |path: Vec<u8>| String::from_utf8(path).unwrap();
-    tree.subtree(b"").unwrap().into_iter().map(|found| shown(found.entry.path)).collect()
+    tree.subtree(b"").unwrap().into_iter().map(|found| shown(found.entry.path.clone())).collect()
 }
 
 fn digest(tree: &ContextTree, path: &str) -> FileDigest {
-    match tree.entry(path.as_bytes()).unwrap().unwrap().entry.node {
-        Node::File { digest, .. } => digest,
+    match &tree.entry(path.as_bytes()).unwrap().unwrap().entry.node {
+        Node::File { digest, .. } => *digest,
         other => panic!("{path} is {other:?}"),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mica_image::index::{Bytes, Entry, LayerIndex, LayerPath, Node, Time, TimeKind, compare_paths, is_below};
 use mica_image::tree::{FileTree, TreeEntry, TreeError};
@@ -26,7 +27,7 @@ pub struct ContextTree {
 
 #[derive(Debug)]
 struct ContextEntry {
-    entry: Entry,
+    entry: Arc<Entry>,
     link: Option<u64>,
     /// Position after the last entry below this one.
     end: usize,
@@ -197,7 +198,7 @@ impl Builder<'_> {
             xattrs: BTreeMap::new(),
             node: Node::Directory { opaque: false },
         };
-        self.entries.push(ContextEntry { entry, link: None, end: 1 });
+        self.entries.push(ContextEntry { entry: Arc::new(entry), link: None, end: 1 });
     }
 
     /// Adds what is in `directory` in index order. The stack is on the heap: contexts may be deep.
@@ -241,7 +242,7 @@ impl Builder<'_> {
             self.links.entry((key.device, key.inode)).or_default().push(position);
         }
         let end = if found.only_if_needed { ONLY_IF_NEEDED } else { position + 1 };
-        self.entries.push(ContextEntry { entry: entry(found), link: None, end });
+        self.entries.push(ContextEntry { entry: Arc::new(entry(found)), link: None, end });
         position
     }
 }
@@ -289,7 +290,7 @@ fn time((seconds, nanoseconds): (i64, u32)) -> Time {
 fn from_index(index: LayerIndex) -> Vec<ContextEntry> {
     let mut entries: Vec<ContextEntry> = Vec::with_capacity(index.entries.len() + 1);
     if index.find(b"").is_none() {
-        entries.push(ContextEntry { entry: implied(Vec::new()), link: None, end: 0 });
+        entries.push(ContextEntry { entry: Arc::new(implied(Vec::new())), link: None, end: 0 });
     }
     let mut numbers: HashMap<LayerPath, u64> = HashMap::new();
     for entry in &index.entries {
@@ -306,7 +307,7 @@ fn from_index(index: LayerIndex) -> Vec<ContextEntry> {
         imply_parents(&mut entries, &mut known, &entry.path);
         known.insert(entry.path.clone());
         let (shown, link) = resolve_link(&index, entry, &numbers);
-        entries.push(ContextEntry { entry: shown, link, end: 0 });
+        entries.push(ContextEntry { entry: Arc::new(shown), link, end: 0 });
     }
     set_ends(&mut entries);
     entries
@@ -337,7 +338,7 @@ fn imply_parents(
     }
     for path in missing.into_iter().rev() {
         known.insert(path.clone());
-        entries.push(ContextEntry { entry: implied(path), link: None, end: 0 });
+        entries.push(ContextEntry { entry: Arc::new(implied(path)), link: None, end: 0 });
     }
 }
 

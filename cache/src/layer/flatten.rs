@@ -1,9 +1,9 @@
 //! Where the bytes of files lie: pointing straight at the layers that have them, and not at too many.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use mica_image::index::{Bytes, LayerIndex, LayerPath, Node};
-use mica_image::{FileDigest, LayerId};
+use mica_image::LayerId;
+use mica_image::index::{Bytes, Entry, LayerIndex, LayerLookup as _, Node, RawFile, compare_paths};
 
 use super::error::LayerError;
 use super::store::LayerStore;
@@ -13,38 +13,70 @@ pub const MAX_HOLDERS: usize = 8;
 
 /// Rewrites every reference to another layer so that it names the layer that has the bytes itself; those layers are kept from now on.
 pub(super) fn flatten(store: &LayerStore, mut index: LayerIndex) -> Result<LayerIndex, LayerError> {
-    let mut loaded = HashMap::new();
-    for entry in &mut index.entries {
-        if let Node::File { size, digest, bytes: Bytes::In { layer, path } } = &mut entry.node {
-            let found = find_bytes(store, &mut loaded, (*layer, path.clone()), (*size, *digest))?;
-            (*layer, *path) = found;
+    let mut pending = BTreeMap::new();
+    for (position, entry) in index.entries.iter().enumerate() {
+        if let Node::File { bytes: Bytes::In { layer, .. }, .. } = &entry.node {
+            pending.entry(*layer).or_insert_with(Vec::new).push(position);
+        }
+    }
+    // Every step leads to a layer that was made earlier, so this ends.
+    while let Some((layer, positions)) = pending.pop_first() {
+        for (position, next) in follow(store, &mut index.entries, layer, positions)? {
+            pending.entry(next).or_insert_with(Vec::new).push(position);
         }
     }
     Ok(index)
 }
 
-fn find_bytes(
+/// Looks the files at `positions` up in the layer that is said to hold them. Returns those whose bytes are still elsewhere: they
+/// name that place from now on.
+fn follow(
     store: &LayerStore,
-    loaded: &mut HashMap<LayerId, LayerIndex>,
-    (mut layer, mut path): (LayerId, LayerPath),
-    wanted: (u64, FileDigest),
-) -> Result<(LayerId, LayerPath), LayerError> {
-    // Every step leads to a layer that was made earlier, so this ends.
-    loop {
-        let index = match loaded.entry(layer) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(store.require(&layer)?.load_index()?)
-            }
-        };
-        match index.find(&path).map(|entry| &entry.node) {
-            Some(Node::HardLink { target }) => path = target.clone(),
-            Some(Node::File { size, digest, bytes }) if (*size, *digest) == wanted => match bytes {
-                Bytes::Here => return Ok((layer, path)),
-                Bytes::In { layer: next, path: there } => (layer, path) = (*next, there.clone()),
-            },
-            _ => return Err(LayerError::NotHeld { path, holder: layer }),
+    entries: &mut [Entry],
+    layer: LayerId,
+    mut positions: Vec<usize>,
+) -> Result<Vec<(usize, LayerId)>, LayerError> {
+    let found = store.require(&layer)?;
+    let raw = found.raw_index()?;
+    let mut files = raw.files().map(|file| file.map_err(|source| found.index_error(source)));
+    // Both in index order: the layer is gone through once, however many files it holds.
+    positions.sort_by(|&a, &b| compare_paths(held_path(&entries[a]), held_path(&entries[b])));
+    let mut next = files.next().transpose()?;
+    let mut further = Vec::new();
+    for position in positions {
+        let entry = &mut entries[position];
+        while next.is_some_and(|file| compare_paths(file.path, held_path(entry)).is_lt()) {
+            next = files.next().transpose()?;
         }
+        let place = match next.filter(|file| file.path == held_path(entry)) {
+            Some(file) if is_content(entry, &file) => file.holder.map(|(layer, path)| (layer, path.to_vec())),
+            Some(_) => return Err(not_held(entry, layer)),
+            None => match found.index()?.entry(held_path(entry)).map_err(|error| found.index_error(error))? {
+                Some(Entry { node: Node::HardLink { target }, .. }) => Some((layer, target)),
+                _ => return Err(not_held(entry, layer)),
+            },
+        };
+        if let (Some((layer, path)), Node::File { bytes, .. }) = (place, &mut entry.node) {
+            *bytes = Bytes::In { layer, path };
+            further.push((position, layer));
+        }
+    }
+    Ok(further)
+}
+
+fn is_content(entry: &Entry, file: &RawFile<'_>) -> bool {
+    matches!(&entry.node, Node::File { size, digest, .. } if (*size, *digest) == (file.size, file.digest))
+}
+
+fn not_held(entry: &Entry, holder: LayerId) -> LayerError {
+    LayerError::NotHeld { path: held_path(entry).to_vec(), holder }
+}
+
+/// Returns where the bytes of a file lie in its holder.
+fn held_path(entry: &Entry) -> &[u8] {
+    match &entry.node {
+        Node::File { bytes: Bytes::In { path, .. }, .. } => path,
+        _ => &[],
     }
 }
 
@@ -59,41 +91,6 @@ pub(super) fn surplus_holders(index: &LayerIndex) -> BTreeSet<LayerId> {
     let mut holders: Vec<_> = held.into_iter().collect();
     holders.sort_by_key(|(id, bytes)| (std::cmp::Reverse(*bytes), *id));
     holders.into_iter().skip(MAX_HOLDERS).map(|(id, _)| id).collect()
-}
-
-/// Files that some layers have, by content: what a new layer need not bring again.
-#[derive(Debug, Default)]
-pub struct Holdings {
-    files: HashMap<FileDigest, (u64, LayerId, LayerPath)>,
-}
-
-impl LayerStore {
-    /// Collects what the given layers hold; those that are not there (any more) hold nothing. Earlier ones win.
-    pub fn holdings(&self, layers: &[LayerId]) -> Result<Holdings, LayerError> {
-        let mut holdings = Holdings::default();
-        for id in layers {
-            let Some(layer) = self.get(id)? else { continue };
-            for entry in layer.load_index()?.entries {
-                if let Node::File { size, digest, bytes } = entry.node {
-                    let (holder, path) = match bytes {
-                        Bytes::Here => (*id, entry.path),
-                        Bytes::In { layer, path } => (layer, path),
-                    };
-                    holdings.files.entry(digest).or_insert((size, holder, path));
-                }
-            }
-        }
-        Ok(holdings)
-    }
-}
-
-impl Holdings {
-    /// Returns where the bytes with this digest and length lie. Nothing is gained by looking for empty files.
-    #[must_use]
-    pub fn find(&self, digest: &FileDigest, size: u64) -> Option<(LayerId, LayerPath)> {
-        let (held, layer, path) = self.files.get(digest)?;
-        (*held == size && size > 0).then(|| (*layer, path.clone()))
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mica_image::index::{IndexFile, LayerIndex, LayerLookup};
+use mica_image::index::{IndexFile, LayerIndex, LayerLookup, RawIndex};
 use mica_image::tree::{MergedTree, TreeLayer};
 use mica_image::{DiffId, LayerId};
 
@@ -106,6 +106,11 @@ impl Layer {
     /// Reads the layer's index whole.
     pub fn load_index(&self) -> Result<LayerIndex, LayerError> {
         self.index()?.load().map_err(|source| self.index_error(source))
+    }
+
+    /// Reads the layer's index as it is on disk.
+    pub fn raw_index(&self) -> Result<RawIndex, LayerError> {
+        self.index()?.raw().map_err(|source| self.index_error(source))
     }
 
     /// Returns the digest of the compressed tar, if it was written with this codec (name, level, version) before.

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::testing::{commit, directory, entry, file, file_in, store, symlink};
 use super::view::View;
-use super::{ImportedBlob, LayerError, LayerStore, MAX_HOLDERS};
+use super::{ImportedBlob, LayerError, LayerStore, MAX_HOLDERS, Place, Wanted};
 use crate::Store;
 
 fn layer(id: LayerId) -> TreeLayer {
@@ -210,9 +210,16 @@ fn model() -> impl Strategy<Value = Model> {
     prop::collection::btree_map(path.prop_map(str::to_owned), attributes, 1..7).prop_map(Model)
 }
 
+/// Returns where the first of `earlier` that has these bytes holds them.
+fn held(layers: &LayerStore, earlier: &[LayerId], bytes: &[u8]) -> Option<Place> {
+    let digest = mica_image::FileDigest::of(bytes);
+    let wanted = Wanted { path: b"", size: bytes.len() as u64, digest };
+    layers.held(earlier, &[wanted]).unwrap().remove(0)
+}
+
 impl Model {
     /// Makes the index of this tree, with bytes where `held` has them, and the contents of the files that are new.
-    fn index(&self, held: &super::Holdings) -> (Vec<Entry>, Vec<(String, Vec<u8>)>) {
+    fn index(&self, held: impl Fn(&[u8]) -> Option<Place>) -> (Vec<Entry>, Vec<(String, Vec<u8>)>) {
         let (mut entries, mut contents) = (Vec::new(), Vec::new());
         for (path, (content, mode, time)) in &self.0 {
             for (position, _) in path.match_indices('/') {
@@ -224,7 +231,7 @@ impl Model {
             }
             // The first file of a content may have a second name.
             let bytes = format!("content {content}").into_bytes();
-            let mut made = match held.find(&mica_image::FileDigest::of(&bytes), bytes.len() as u64) {
+            let mut made = match held(&bytes) {
                 Some((layer, there)) => file_in(path, &bytes, layer, &there),
                 None => {
                     contents.push((path.clone(), bytes.clone()));
@@ -241,7 +248,7 @@ impl Model {
     }
 
     fn commit(&self, layers: &LayerStore, earlier: &[LayerId]) -> super::Layer {
-        let (entries, contents) = self.index(&layers.holdings(earlier).unwrap());
+        let (entries, contents) = self.index(|bytes| held(layers, earlier, bytes));
         let contents: Vec<(&str, &[u8])> =
             contents.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
         commit(layers, entries, &contents).layer
@@ -272,11 +279,10 @@ fn one_edited_file_is_shown_as_a_delta_again_and_again() {
     let mut state: Vec<Vec<u8>> = (0..20).map(|number| format!("{number}").into_bytes()).collect();
     for round in 0..4 {
         state[round] = format!("edited {round}").into_bytes();
-        let held = layers.holdings(&made).unwrap();
         let (mut entries, mut contents) = (vec![directory("d")], Vec::new());
         for (number, content) in state.iter().enumerate() {
             let path = format!("d/{number}");
-            match held.find(&mica_image::FileDigest::of(content), content.len() as u64) {
+            match held(&layers, &made, content) {
                 Some((layer, there)) => entries.push(file_in(&path, content, layer, &there)),
                 None => {
                     entries.push(file(&path, content));

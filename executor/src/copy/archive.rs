@@ -121,7 +121,7 @@ fn parts(index: LayerIndex, spool: &Spool<'_>) -> Vec<Part> {
             entry.node = node;
         }
         let path = entry.path.clone();
-        Part { path, entry: TreeEntry { entry, link }, reason: Reason::Chosen, content }
+        Part { path, entry: TreeEntry { entry: Arc::new(entry), link }, reason: Reason::Chosen, content }
     };
     index.entries.into_iter().map(part).collect()
 }

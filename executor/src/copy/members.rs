@@ -53,7 +53,7 @@ fn locate(placer: &mut Placer<'_>, root: &[u8], inside: &[u8]) -> Result<LayerPa
 }
 
 fn attributes(placer: &Placer<'_>, part: &Part, path: LayerPath) -> Entry {
-    let mut entry = Entry { path, ..part.entry.entry.clone() };
+    let mut entry = Entry { path, ..Entry::clone(&part.entry.entry) };
     if let Some(owner) = placer.options.owner {
         (entry.uid, entry.gid) = (owner.uid, owner.gid);
     }

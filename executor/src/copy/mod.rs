@@ -40,4 +40,4 @@ pub use select::{
 };
 pub use selection::{Content, Item, Listed, Part, Reason, Selection, Shape};
 pub use workdir::{WorkdirOptions, workdir};
-pub use write::{Devices, Held, Ownership, WriteError, WriteOptions, write};
+pub use write::{Devices, Ownership, WriteError, WriteOptions, write};

@@ -58,10 +58,8 @@ pub enum Origin {
     Tree {
         /// The number of the selection.
         selection: usize,
-        /// The path in its tree.
-        path: LayerPath,
-        /// Where the tree says that the bytes lie.
-        bytes: Bytes,
+        /// The file as the tree has it: where it is, and where its bytes lie.
+        entry: Arc<Entry>,
     },
     /// They are here.
     Inline(Arc<[u8]>),
@@ -223,7 +221,7 @@ impl Placer<'_> {
 
     /// Returns the entry with the path and the attributes that it gets in the image.
     fn attributes(&self, part: &Part, path: LayerPath) -> Entry {
-        let mut entry = Entry { path, ..part.entry.entry.clone() };
+        let mut entry = Entry { path, ..Entry::clone(&part.entry.entry) };
         if let Some(owner) = self.options.owner {
             (entry.uid, entry.gid) = (owner.uid, owner.gid);
         }

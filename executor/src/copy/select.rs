@@ -4,7 +4,9 @@
 //! look through symbolic links; without a match it selects nothing. A source named literally must exist. Whatever a source or a
 //! match names is followed through symbolic links, inside the root; links met below it are kept.
 
-use mica_image::index::{LayerPath, Node, Time, TimeKind};
+use std::sync::Arc;
+
+use mica_image::index::{Entry, LayerPath, Node, Time, TimeKind};
 use mica_image::tree::{FileTree, TreeEntry, TreeError, join};
 
 use super::paths::{clean, components, is_within, name};
@@ -262,18 +264,29 @@ impl Selector<'_> {
     }
 }
 
-fn part(path: LayerPath, mut entry: TreeEntry, reason: Reason) -> Part {
-    entry.entry.mtime = uncounted(entry.entry.mtime);
-    entry.entry.xattrs.retain(|key, _| counts(key));
-    if matches!(entry.entry.node, Node::Symlink { .. }) {
-        // Linux has no modes of links; archives and other systems write anything there.
-        entry.entry.mode = 0o777;
-    }
-    if let Node::Directory { opaque } = &mut entry.entry.node {
-        // Whether a source's layer hid something below it means nothing where the copy lands.
-        *opaque = false;
-    }
+fn part(path: LayerPath, found: TreeEntry, reason: Reason) -> Part {
+    let entry = TreeEntry { entry: as_taken(found.entry), ..found };
     Part { path, entry, reason, content: Content::Tree }
+}
+
+/// Takes what does not count out of an entry, which stays the tree's own where nothing is to be taken out.
+fn as_taken(mut entry: Arc<Entry>) -> Arc<Entry> {
+    // Linux has no modes of links; archives and other systems write anything there.
+    let mode = if matches!(entry.node, Node::Symlink { .. }) { 0o777 } else { entry.mode };
+    // Whether a source's layer hid something below it means nothing where the copy lands.
+    let is_opaque = matches!(entry.node, Node::Directory { opaque: true });
+    let all_count = entry.xattrs.keys().all(|key| counts(key));
+    if entry.mtime.kind == TimeKind::Now && mode == entry.mode && all_count && !is_opaque {
+        return entry;
+    }
+    let taken = Arc::make_mut(&mut entry);
+    taken.mtime = uncounted(taken.mtime);
+    taken.mode = mode;
+    taken.xattrs.retain(|key, _| counts(key));
+    if is_opaque {
+        taken.node = Node::Directory { opaque: false };
+    }
+    entry
 }
 
 /// A copy keeps a time but does not count it.

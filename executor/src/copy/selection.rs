@@ -116,7 +116,7 @@ impl Selection {
             Entry { path: base.clone(), mode, uid: 0, gid: 0, mtime, xattrs: Default::default(), node };
         let part = Part {
             path: LayerPath::new(),
-            entry: TreeEntry { entry, link: None },
+            entry: TreeEntry { entry: Arc::new(entry), link: None },
             reason: Reason::Chosen,
             content,
         };
@@ -148,29 +148,31 @@ impl Selection {
         *hash.0.finalize().as_bytes()
     }
 
-    /// Returns one line for each entry, in order, to compare two selections with.
+    /// Returns how many entries there are.
     #[must_use]
-    pub fn listing(&self) -> Vec<Listed> {
-        let mut lines = Vec::with_capacity(self.items.iter().map(|item| item.parts.len()).sum());
-        for item in &self.items {
+    pub fn count(&self) -> usize {
+        self.items.iter().map(|item| item.parts.len()).sum()
+    }
+
+    /// Returns one line for each entry, in order, to compare two selections with. They are made as they are asked for: all of
+    /// them take several times the room of the selection.
+    pub fn listing(&self) -> impl Iterator<Item = Listed> {
+        self.items.iter().flat_map(|item| {
             let groups = item.link_groups();
-            lines.extend(item.parts.iter().map(|part| Listed {
+            item.parts.iter().map(move |part| Listed {
                 path: String::from_utf8_lossy(&item.shown_path(part)).into_owned(),
                 state: state(part, &groups),
-            }));
-        }
-        lines
+            })
+        })
     }
 }
 
 impl Part {
     /// Returns where a file's bytes come from, as part of the selection with the given number.
     pub(super) fn origin(&self, selection: usize) -> Option<Origin> {
-        let Node::File { bytes, .. } = &self.entry.entry.node else { return None };
+        let Node::File { .. } = &self.entry.entry.node else { return None };
         Some(match &self.content {
-            Content::Tree => {
-                Origin::Tree { selection, path: self.entry.entry.path.clone(), bytes: bytes.clone() }
-            }
+            Content::Tree => Origin::Tree { selection, entry: Arc::clone(&self.entry.entry) },
             Content::Inline(content) => Origin::Inline(Arc::clone(content)),
             Content::File(file) => Origin::File(Arc::clone(file)),
             Content::Spooled(file) => Origin::Spooled(Arc::clone(file)),

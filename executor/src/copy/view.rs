@@ -3,7 +3,9 @@
 //! Invariant: the directories above everything that was placed are known here themselves, up to the root, which never is. So
 //! whether a path can exist in the tree below is answered by its parent, and below a directory made here nobody asks.
 
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use mica_image::index::{Entry, LayerPath, Node, Time, TimeKind};
 use mica_image::tree::{FileTree, TreeEntry, TreeError};
@@ -16,7 +18,10 @@ use super::resolve::{Seen, resolve};
 /// The destination and what was placed on it.
 pub(super) struct View<'a> {
     destination: &'a dyn FileTree,
-    placed: HashMap<LayerPath, Placed>,
+    /// Everything placed; nothing where it was removed again.
+    placed: Vec<Option<Placed>>,
+    /// Where in it each path is.
+    positions: HashMap<LayerPath, usize>,
     /// Directories of the destination that were replaced.
     replaced: HashSet<LayerPath>,
 }
@@ -52,7 +57,7 @@ pub(super) struct NewDirectory {
 
 impl<'a> View<'a> {
     pub(super) fn new(destination: &'a dyn FileTree) -> Self {
-        Self { destination, placed: HashMap::new(), replaced: HashSet::new() }
+        Self { destination, placed: Vec::new(), positions: HashMap::new(), replaced: HashSet::new() }
     }
 
     /// Returns what is at `path` now. The directory above it must exist.
@@ -60,7 +65,7 @@ impl<'a> View<'a> {
         if path.is_empty() {
             return Ok(Seen::Directory);
         }
-        Ok(match self.placed.get(path) {
+        Ok(match self.placed(path) {
             Some(placed) => match &placed.entry.node {
                 Node::Directory { .. } => Seen::Directory,
                 Node::Symlink { target } => Seen::Link(target.clone()),
@@ -72,14 +77,19 @@ impl<'a> View<'a> {
 
     /// Returns what the destination itself shows at `path`, as far as it is still visible.
     fn below(&self, path: &[u8]) -> Result<Option<TreeEntry>, TreeError> {
-        match self.placed.get(parent(path)) {
+        match self.placed(parent(path)) {
             Some(above) if above.history == History::Made => Ok(None),
             _ => self.destination.entry(path),
         }
     }
 
+    fn placed(&self, path: &[u8]) -> Option<&Placed> {
+        self.placed[*self.positions.get(path)?].as_ref()
+    }
+
+    /// Returns what was placed at `path`; its own path is not to be asked.
     pub(super) fn placed_mut(&mut self, path: &[u8]) -> Option<&mut Placed> {
-        self.placed.get_mut(path)
+        self.placed[*self.positions.get(path)?].as_mut()
     }
 
     /// Follows the links of `path` as they are now.
@@ -99,14 +109,14 @@ impl<'a> View<'a> {
         let mut here = LayerPath::new();
         for component in components(path) {
             here = mica_image::tree::join(&here, component);
-            if let Some(placed) = self.placed.get(&here) {
+            if let Some(placed) = self.placed(&here) {
                 if !matches!(placed.entry.node, Node::Directory { .. }) {
                     return Err(PlaceError::NotADirectory { path: shown(&here) });
                 }
                 continue;
             }
             match self.below(&here)? {
-                Some(found) => self.inherit(&here, found.entry)?,
+                Some(found) => self.inherit(&here, Arc::unwrap_or_clone(found.entry))?,
                 None => self.make_directory(&here, new),
             }
         }
@@ -145,26 +155,45 @@ impl<'a> View<'a> {
         if let Node::Directory { opaque } = &mut placed.entry.node {
             *opaque = self.replaced.contains(&placed.entry.path);
         }
-        self.placed.insert(placed.entry.path.clone(), placed);
+        // The path is kept once, as the key, until everything is placed.
+        match self.positions.entry(std::mem::take(&mut placed.entry.path)) {
+            Slot::Occupied(known) => self.placed[*known.get()] = Some(placed),
+            Slot::Vacant(free) => {
+                free.insert(self.placed.len());
+                self.placed.push(Some(placed));
+            }
+        }
     }
 
     /// Removes what is at `path` and below it, so that something of another kind can be placed there.
     pub(super) fn remove(&mut self, path: &[u8]) -> Result<(), TreeError> {
-        let was_made = self.placed.get(path).is_some_and(|placed| placed.history == History::Made);
+        let was_made = self.placed(path).is_some_and(|placed| placed.history == History::Made);
         if !was_made
             && self.below(path)?.is_some_and(|found| matches!(found.entry.node, Node::Directory { .. }))
         {
             self.replaced.insert(path.to_vec());
         }
-        if self.placed.get(path).is_some_and(|placed| matches!(placed.entry.node, Node::Directory { .. })) {
-            self.placed.retain(|candidate, _| !is_within(candidate, path));
+        if self.placed(path).is_some_and(|placed| matches!(placed.entry.node, Node::Directory { .. })) {
+            let Self { placed, positions, .. } = self;
+            positions.retain(|candidate, position| {
+                let stays = !is_within(candidate, path);
+                if !stays {
+                    placed[*position] = None;
+                }
+                stays
+            });
         }
         Ok(())
     }
 
     /// Returns what was placed.
-    pub(super) fn into_placed(self) -> Vec<Placed> {
-        self.placed.into_values().collect()
+    pub(super) fn into_placed(mut self) -> Vec<Placed> {
+        for (path, position) in self.positions {
+            if let Some(placed) = &mut self.placed[position] {
+                placed.entry.path = path;
+            }
+        }
+        self.placed.into_iter().flatten().collect()
     }
 }
 

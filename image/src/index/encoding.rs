@@ -23,7 +23,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bytes, Entry, IndexError, LayerIndex, Node, Time, TimeKind};
+use super::tables::Tables;
+use super::{Bytes, Entry, IndexError, LayerIndex, Node, RawFile, Time, TimeKind};
 use crate::{FileDigest, LayerId};
 
 /// The version of the format.
@@ -33,7 +34,9 @@ pub(super) const HEADER: usize = 24;
 /// Length of the checksum at the end.
 pub(super) const CHECKSUM: usize = 32;
 /// Fewer bytes than this no entry has.
-const SMALLEST_ENTRY: usize = 4 + 1 + 12 + 13 + 4;
+const SMALLEST_ENTRY: usize = 4 + 1 + ATTRIBUTES + 4;
+/// Length of mode, owner and time.
+const ATTRIBUTES: usize = 12 + 13;
 
 const MAGIC: &[u8; 8] = b"micaindx";
 
@@ -77,6 +80,19 @@ impl Header {
     pub(super) fn entries_start(&self) -> u64 {
         self.offsets_start() + 8 * (self.entries as u64 + 1)
     }
+
+    pub(super) fn holders_in<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[HEADER..self.links_start() as usize]
+    }
+
+    /// Checks that the bytes are those that were written.
+    pub(super) fn verify(&self, bytes: &[u8]) -> Result<(), IndexError> {
+        let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM);
+        match blake3::hash(body).as_bytes() == checksum {
+            true => Ok(()),
+            false => Err(IndexError::Damaged("its checksum is wrong")),
+        }
+    }
 }
 
 impl LayerIndex {
@@ -110,22 +126,21 @@ impl LayerIndex {
     /// Reads an index in its form on disk, all of which is checked.
     pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
         let header = Header::parse(bytes, bytes.len() as u64)?;
-        let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM);
-        if blake3::hash(body).as_bytes() != checksum {
-            return Err(IndexError::Damaged("its checksum is wrong"));
-        }
-        let holders = parse_holders(&body[HEADER..header.links_start() as usize]);
+        header.verify(bytes)?;
+        let body = &bytes[..bytes.len() - CHECKSUM];
+        let holders = parse_holders(header.holders_in(body));
+        let mut tables = Tables::read(&header, body);
         let mut fields = Fields { rest: &body[header.entries_start() as usize..] };
         let mut entries = Vec::with_capacity(header.entries);
-        for _ in 0..header.entries {
-            entries.push(fields.entry(&holders)?);
+        for position in 0..header.entries {
+            tables.starts(position, body.len() - fields.rest.len())?;
+            let entry = fields.entry(&holders)?;
+            tables.see(position, &entry);
+            entries.push(entry);
         }
+        tables.finish(body.len() - fields.rest.len(), body.len(), &holders)?;
         let index = Self { entries };
         index.check()?;
-        // The tables follow from the entries; comparing with our own form checks them all, and that it is the only one.
-        if index.encode() != bytes {
-            return Err(IndexError::Damaged("it is not in its canonical form"));
-        }
         Ok(index)
     }
 
@@ -226,9 +241,11 @@ fn put_place(out: &mut Vec<u8>, bytes: &Bytes, own_path: &[u8], holders: &[Layer
     }
 }
 
+pub(super) const NOT_CANONICAL: IndexError = IndexError::Damaged("it is not in its canonical form");
+
 /// The part of an index that is still to be read.
-struct Fields<'a> {
-    rest: &'a [u8],
+pub(super) struct Fields<'a> {
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
@@ -285,9 +302,37 @@ impl<'a> Fields<'a> {
         let count = self.u32()?;
         let mut xattrs = BTreeMap::new();
         for _ in 0..count {
-            xattrs.insert(self.bytes()?.to_vec(), self.bytes()?.to_vec());
+            let (name, value) = (self.bytes()?.to_vec(), self.bytes()?.to_vec());
+            if xattrs.last_key_value().is_some_and(|(last, _)| *last >= name) {
+                return Err(NOT_CANONICAL);
+            }
+            xattrs.insert(name, value);
         }
         Ok(xattrs)
+    }
+
+    /// Reads one entry and returns it if it is a regular file.
+    pub(super) fn file(&mut self, holders: &[LayerId]) -> Result<Option<RawFile<'a>>, IndexError> {
+        let path = self.bytes()?;
+        let kind = self.u8()?;
+        self.take(ATTRIBUTES)?;
+        for _ in 0..self.u32()? {
+            self.bytes()?;
+            self.bytes()?;
+        }
+        match kind {
+            1 => {
+                let size = u64::from_le_bytes(self.array()?);
+                let digest = FileDigest::from_bytes(self.array()?);
+                let holder = self.holder(path, holders)?;
+                return Ok(Some(RawFile { path, size, digest, holder }));
+            }
+            2 => drop(self.take(1)?),
+            3 | 4 => drop(self.bytes()?),
+            5 | 6 => drop(self.take(8)?),
+            _ => {}
+        }
+        Ok(None)
     }
 
     fn node(&mut self, kind: u8, path: &[u8], holders: &[LayerId]) -> Result<Node, IndexError> {
@@ -309,19 +354,37 @@ impl<'a> Fields<'a> {
     }
 
     fn place(&mut self, path: &[u8], holders: &[LayerId]) -> Result<Bytes, IndexError> {
+        Ok(match self.holder(path, holders)? {
+            None => Bytes::Here,
+            Some((layer, path)) => Bytes::In { layer, path: path.to_vec() },
+        })
+    }
+
+    /// Reads where a file's bytes lie, unless they are here.
+    fn holder<'b>(
+        &mut self,
+        path: &'b [u8],
+        holders: &[LayerId],
+    ) -> Result<Option<(LayerId, &'b [u8])>, IndexError>
+    where
+        'a: 'b,
+    {
         let form = self.u8()?;
         if form == 0 {
-            return Ok(Bytes::Here);
+            return Ok(None);
         }
         let holder = self.u32()? as usize;
         let layer =
             *holders.get(holder).ok_or(IndexError::Damaged("bytes lie in a layer that is not listed"))?;
-        let path = match form {
-            1 => path.to_vec(),
-            2 => self.bytes()?.to_vec(),
+        let there: &'b [u8] = match form {
+            1 => path,
+            2 => self.bytes()?,
             _ => return Err(IndexError::Damaged("bytes lie in no known place")),
         };
-        Ok(Bytes::In { layer, path })
+        match form == 2 && there == path {
+            true => Err(NOT_CANONICAL),
+            false => Ok(Some((layer, there))),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::encoding::{self, CHECKSUM, HEADER, Header};
-use super::{Entry, IndexError, LayerIndex, LayerLookup};
+use super::{Entry, IndexError, LayerIndex, LayerLookup, RawIndex};
 use crate::LayerId;
 
 /// Files up to this size are read at once.
@@ -66,6 +66,11 @@ impl IndexFile {
     /// Reads the whole index, and checks all of it.
     pub fn load(&self) -> Result<LayerIndex, IndexError> {
         LayerIndex::decode(&self.read(0, self.source.length())?)
+    }
+
+    /// Reads the whole index as it is on disk, and verifies its checksum.
+    pub fn raw(&self) -> Result<RawIndex, IndexError> {
+        RawIndex::new(self.read(0, self.source.length())?.into_owned())
     }
 
     fn read(&self, offset: u64, length: u64) -> Result<Cow<'_, [u8]>, IndexError> {

@@ -13,13 +13,16 @@
 mod encoding;
 mod entry;
 mod file;
+mod files;
 mod layer;
 mod layer_id;
 mod lookup;
 mod path;
+mod tables;
 
 pub use entry::{Bytes, Entry, LayerPath, Node, Time, TimeKind};
 pub use file::IndexFile;
+pub use files::{RawFile, RawIndex};
 pub use layer::{IndexError, LayerIndex};
 pub use lookup::{Child, LayerLookup, Lookup};
 pub(crate) use path::shown;

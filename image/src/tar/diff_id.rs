@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{TarOptions, WriteTarError, write_layer};
+use super::write::{Pieces, write_pieces};
+use super::{TarOptions, WriteTarError};
 use crate::DiffId;
 use crate::index::{Entry, LayerIndex};
 
@@ -21,9 +22,36 @@ pub fn diff_id<R: Read>(
     open: impl FnMut(&Entry) -> io::Result<R>,
     options: &TarOptions,
 ) -> Result<DiffId, WriteTarError> {
-    let mut writer = DiffIdWriter::new(io::sink());
-    write_layer(index, open, &mut writer, options)?;
-    Ok(writer.finish().1)
+    let mut hasher = PieceHasher { pending: None, worker: None };
+    write_pieces(index, open, &mut hasher, options)?;
+    Ok(hasher.finish())
+}
+
+/// Hashes pieces where they are: beside the writing, as soon as there are two.
+struct PieceHasher {
+    pending: Option<(Vec<u8>, usize)>,
+    worker: Option<Worker>,
+}
+
+impl PieceHasher {
+    fn finish(self) -> DiffId {
+        let mut hasher = self.worker.map_or_else(Sha256::new, Worker::finish);
+        if let Some((piece, filled)) = self.pending {
+            hasher.update(&piece[..filled]);
+        }
+        DiffId::from_bytes(hasher.finalize().into())
+    }
+}
+
+impl Pieces for PieceHasher {
+    fn take(&mut self, piece: &mut Vec<u8>, filled: usize) -> io::Result<()> {
+        let empty = self.worker.as_ref().and_then(|worker| worker.empty.try_recv().ok());
+        let empty = empty.unwrap_or_else(|| vec![0; piece.len()]);
+        if let Some(earlier) = self.pending.replace((std::mem::replace(piece, empty), filled)) {
+            self.worker.get_or_insert_with(Worker::start).hash(earlier);
+        }
+        Ok(())
+    }
 }
 
 /// Hands on what is written, and hashes it: beside the writing, as soon as there is more than a little.
@@ -35,8 +63,9 @@ pub struct DiffIdWriter<W> {
     worker: Option<Worker>,
 }
 
+/// A thread that hashes the beginnings of buffers, and gives them back as they are.
 struct Worker {
-    full: SyncSender<Vec<u8>>,
+    full: SyncSender<(Vec<u8>, usize)>,
     empty: Receiver<Vec<u8>>,
     thread: JoinHandle<Sha256>,
 }
@@ -49,39 +78,44 @@ impl<W: Write> DiffIdWriter<W> {
 
     /// Returns the inner writer, the digest of what was written, and its length.
     pub fn finish(mut self) -> (W, DiffId, u64) {
-        let mut hasher = match self.worker.take() {
-            None => Sha256::new(),
-            Some(Worker { full, thread, .. }) => {
-                drop(full);
-                thread.join().expect("hashing does not panic")
-            }
-        };
+        let mut hasher = self.worker.take().map_or_else(Sha256::new, Worker::finish);
         hasher.update(&self.pending);
         (self.inner, DiffId::from_bytes(hasher.finalize().into()), self.length)
     }
 
     fn hand_over(&mut self) {
         let worker = self.worker.get_or_insert_with(Worker::start);
-        let chunk = std::mem::replace(&mut self.pending, worker.empty.try_recv().unwrap_or_default());
-        worker.full.send(chunk).expect("the thread runs until the channel is closed");
+        let mut empty = worker.empty.try_recv().unwrap_or_default();
+        empty.clear();
+        let chunk = std::mem::replace(&mut self.pending, empty);
+        let filled = chunk.len();
+        worker.hash((chunk, filled));
     }
 }
 
 impl Worker {
     fn start() -> Self {
-        let (full, to_hash) = sync_channel::<Vec<u8>>(WAITING);
+        let (full, to_hash) = sync_channel::<(Vec<u8>, usize)>(WAITING);
         let (give_back, empty) = sync_channel(WAITING);
         let thread = std::thread::spawn(move || {
             let mut hasher = Sha256::new();
-            for mut chunk in to_hash {
-                hasher.update(&chunk);
-                chunk.clear();
+            for (chunk, filled) in to_hash {
+                hasher.update(&chunk[..filled]);
                 // Nobody may be there to take it any more, and then it is freed.
                 let _ = give_back.try_send(chunk);
             }
             hasher
         });
         Self { full, empty, thread }
+    }
+
+    fn hash(&self, chunk: (Vec<u8>, usize)) {
+        self.full.send(chunk).expect("the thread runs until the channel is closed");
+    }
+
+    fn finish(self) -> Sha256 {
+        drop(self.full);
+        self.thread.join().expect("hashing does not panic")
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn put_header(out: &mut Vec<u8>, fields: &Fields<'_>) {
 }
 
 /// Appends zeros up to a whole number of blocks.
-pub(super) fn pad(out: &mut Vec<u8>) {
+fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(512), 0);
 }
 

@@ -5,6 +5,7 @@
 //! layer has, wherever they stand in the archive.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::error::TarError;
 use super::member::{Member, MemberKind};
@@ -164,7 +165,8 @@ impl<'a> Placement<'a> {
         let Some(lower) = self.limits.lower else { return Ok(None) };
         match resolve(lower, path, FollowLast::No) {
             Ok(found) => {
-                Ok(found.existing().map(|found| found.entry.clone()).filter(|entry| !entry.is_directory()))
+                let existing = found.existing().filter(|found| !found.entry.is_directory());
+                Ok(existing.map(|found| Entry::clone(&found.entry)))
             }
             Err(ResolveError::TooManyLinks { .. }) => Ok(None),
             Err(ResolveError::Tree(error)) => Err(error.into()),
@@ -375,12 +377,12 @@ impl<'a> Placement<'a> {
     /// Makes the entry of an opaque directory that the archive has no member for.
     fn lower_directory(&self, path: &[u8]) -> Result<Entry, TarError> {
         let found = match self.limits.lower {
-            Some(lower) => lower.entry(path)?.map(|found| found.entry).filter(Entry::is_directory),
+            Some(lower) => lower.entry(path)?.map(|found| found.entry).filter(|entry| entry.is_directory()),
             None => None,
         };
         let plain = || Entry { mode: 0o755, ..plain(path.to_vec(), Node::Directory { opaque: true }) };
         let set = |entry: Entry| Entry { mtime: Time { kind: TimeKind::Set, ..entry.mtime }, ..entry };
-        Ok(set(found.unwrap_or_else(plain)))
+        Ok(set(found.map_or_else(plain, Arc::unwrap_or_clone)))
     }
 }
 

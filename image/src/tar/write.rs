@@ -8,8 +8,9 @@ use ::tar::EntryType;
 use super::header::{self, Fields};
 use crate::index::{Entry, LayerIndex, LayerPath, Node, is_below, name, parent, shown};
 
-/// Room for the headers and bytes that are handed on in one piece.
-const BUFFER: usize = 1024 * 1024;
+/// Headers and bytes that are handed on in one piece: a whole number of blocks.
+const PIECE: usize = 1024 * 1024;
+const BLOCK: usize = 512;
 const MARKER: &[u8] = b".wh..wh..opq";
 const REMOVAL: &[u8] = b".wh.";
 
@@ -66,8 +67,33 @@ pub fn write_layer<R: Read>(
     out: &mut dyn Write,
     options: &TarOptions,
 ) -> Result<(), WriteTarError> {
-    let buffer = Vec::with_capacity(BUFFER);
-    let mut writer = Writer { open, out, buffer, options, removals: removals(index) };
+    write_pieces(index, open, &mut Handing(out), options)?;
+    out.flush().map_err(WriteTarError::Write)
+}
+
+/// Takes a tar in large pieces.
+pub(super) trait Pieces {
+    /// Takes the first `filled` bytes of `piece`, and leaves a buffer of the same length in its place.
+    fn take(&mut self, piece: &mut Vec<u8>, filled: usize) -> io::Result<()>;
+}
+
+struct Handing<'a>(&'a mut dyn Write);
+
+impl Pieces for Handing<'_> {
+    fn take(&mut self, piece: &mut Vec<u8>, filled: usize) -> io::Result<()> {
+        self.0.write_all(&piece[..filled])
+    }
+}
+
+/// Writes the canonical tar of `index` in pieces.
+pub(super) fn write_pieces<R: Read>(
+    index: &LayerIndex,
+    open: impl FnMut(&Entry) -> io::Result<R>,
+    out: &mut dyn Pieces,
+    options: &TarOptions,
+) -> Result<(), WriteTarError> {
+    let (piece, header) = (vec![0; PIECE], Vec::new());
+    let mut writer = Writer { open, out, piece, filled: 0, header, options, removals: removals(index) };
     for entry in &index.entries {
         check(entry)?;
         writer.put_removals_above(&entry.path)?;
@@ -113,8 +139,12 @@ fn check(entry: &Entry) -> Result<(), WriteTarError> {
 
 struct Writer<'a, F> {
     open: F,
-    out: &'a mut dyn Write,
-    buffer: Vec<u8>,
+    out: &'a mut dyn Pieces,
+    /// What was not handed on yet is at its start.
+    piece: Vec<u8>,
+    filled: usize,
+    /// Room for a header.
+    header: Vec<u8>,
     options: &'a TarOptions,
     /// Those not yet written, by directory.
     removals: HashMap<&'a [u8], Vec<&'a Entry>>,
@@ -180,9 +210,31 @@ impl<'a, R: Read, F: FnMut(&Entry) -> io::Result<R>> Writer<'a, F> {
     }
 
     fn put_header(&mut self, fields: &Fields<'_>) -> Result<(), WriteTarError> {
-        header::put_header(&mut self.buffer, fields);
-        // Headers may be large (attributes), but a little over the size hurts nobody.
-        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+        let mut header = std::mem::take(&mut self.header);
+        header.clear();
+        header::put_header(&mut header, fields);
+        self.put_bytes(&header)?;
+        self.header = header;
+        Ok(())
+    }
+
+    fn put_bytes(&mut self, mut bytes: &[u8]) -> Result<(), WriteTarError> {
+        while !bytes.is_empty() {
+            let room = self.room()?;
+            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.filled += now.len();
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Returns where the next bytes go; there is room for one at least.
+    fn room(&mut self) -> Result<&mut [u8], WriteTarError> {
+        if self.filled == PIECE {
+            self.flush()?;
+        }
+        Ok(&mut self.piece[self.filled..])
     }
 
     fn put_file(&mut self, entry: &Entry, size: u64) -> Result<(), WriteTarError> {
@@ -190,34 +242,41 @@ impl<'a, R: Read, F: FnMut(&Entry) -> io::Result<R>> Writer<'a, F> {
         let wrong_size = || WriteTarError::Size { path: entry.path.clone(), expected: size };
         let mut file = (self.open)(entry).map_err(failed)?;
         let mut missing = size;
+        // A byte more than there should be is asked for: a file that grew gives it.
+        let mut is_at_end = false;
         while missing > 0 {
-            if self.buffer.len() >= BUFFER {
-                self.flush()?;
-            }
-            let room = (BUFFER - self.buffer.len()) as u64;
-            let read = read_into(&mut file, &mut self.buffer, room.min(missing) as usize).map_err(failed)?;
-            if read == 0 {
+            let room = self.room()?;
+            let most = usize::try_from(missing + 1).unwrap_or(PIECE).min(room.len());
+            let read = read_some(&mut file, &mut room[..most]).map_err(failed)?;
+            if read == 0 || read as u64 > missing {
                 return Err(wrong_size());
             }
+            is_at_end = read < most;
+            self.filled += read;
             missing -= read as u64;
         }
-        if read_some(&mut file, &mut [0]).map_err(failed)? != 0 {
+        if !is_at_end && read_some(&mut file, &mut [0]).map_err(failed)? != 0 {
             return Err(wrong_size());
         }
-        header::pad(&mut self.buffer);
-        Ok(())
+        self.pad()
+    }
+
+    /// Writes zeros up to a whole number of blocks.
+    fn pad(&mut self) -> Result<(), WriteTarError> {
+        // Pieces are whole numbers of blocks.
+        let count = self.filled.next_multiple_of(BLOCK) - self.filled;
+        self.put_bytes(&[0; BLOCK][..count])
     }
 
     fn flush(&mut self) -> Result<(), WriteTarError> {
-        self.out.write_all(&self.buffer).map_err(WriteTarError::Write)?;
-        self.buffer.clear();
+        self.out.take(&mut self.piece, self.filled).map_err(WriteTarError::Write)?;
+        self.filled = 0;
         Ok(())
     }
 
     fn finish(mut self) -> Result<(), WriteTarError> {
-        self.buffer.resize(self.buffer.len() + 1024, 0);
-        self.flush()?;
-        self.out.flush().map_err(WriteTarError::Write)
+        self.put_bytes(&[0; 2 * BLOCK])?;
+        self.flush()
     }
 }
 
@@ -233,15 +292,6 @@ const EMPTY: Fields<'static> = Fields {
     device: (0, 0),
     xattrs: None,
 };
-
-/// Reads once, at most `most` bytes, to the end of `buffer`.
-fn read_into(file: &mut impl Read, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
-    let length = buffer.len();
-    buffer.resize(length + most, 0);
-    let read = read_some(file, &mut buffer[length..]);
-    buffer.truncate(length + *read.as_ref().unwrap_or(&0));
-    read
-}
 
 fn read_some(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
@@ -408,7 +458,7 @@ mod tests {
 
     #[test]
     fn files_larger_than_the_buffer_arrive_whole() {
-        let content: Vec<u8> = (0..3 * BUFFER + 77).map(|number| (number % 251) as u8).collect();
+        let content: Vec<u8> = (0..3 * PIECE + 77).map(|number| (number % 251) as u8).collect();
         let index = layer(vec![file("a", b"x"), file("big", &content), file("c", b"x")]);
         let mut out = Vec::new();
         let open = |entry: &Entry| Ok(if entry.path == b"big" { &content[..] } else { b"x" });

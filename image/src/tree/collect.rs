@@ -1,6 +1,7 @@
 //! A whole tree as one layer.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::{FileTree, TreeError};
 use crate::index::{LayerIndex, LayerPath, Node};
@@ -13,11 +14,13 @@ impl LayerIndex {
         for mut found in tree.entry(b"")?.into_iter().chain(tree.subtree(b"")?) {
             if let Some(link) = found.link {
                 match first_names.get(&link) {
-                    Some(target) => found.entry.node = Node::HardLink { target: target.clone() },
+                    Some(target) => {
+                        Arc::make_mut(&mut found.entry).node = Node::HardLink { target: target.clone() };
+                    }
                     None => drop(first_names.insert(link, found.entry.path.clone())),
                 }
             }
-            entries.push(found.entry);
+            entries.push(Arc::unwrap_or_clone(found.entry));
         }
         Self::from_entries(entries)
             .map_err(|error| TreeError::Damaged { subject: "a tree".to_owned(), reason: error.to_string() })
@@ -26,8 +29,6 @@ impl LayerIndex {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::super::model::{arbitrary_layers, id, merged};
@@ -36,7 +37,7 @@ mod tests {
     use crate::index::Bytes;
 
     /// Entries without inode numbers, which differ, but with whether there is one.
-    fn plain(found: Vec<TreeEntry>) -> Vec<(crate::index::Entry, bool)> {
+    fn plain(found: Vec<TreeEntry>) -> Vec<(Arc<crate::index::Entry>, bool)> {
         found.into_iter().map(|found| (found.entry, found.link.is_some())).collect()
     }
 

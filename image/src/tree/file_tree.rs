@@ -1,5 +1,7 @@
 //! The trait every tree implements, and what it answers with.
 
+use std::sync::Arc;
+
 use crate::LayerId;
 use crate::index::Entry;
 
@@ -35,7 +37,8 @@ pub trait FileTree: Send + Sync {
 pub struct TreeEntry {
     /// The entry. Its node is never `Whiteout` and never `HardLink` (a hard link shows what it links to). In a tree of layers a
     /// file's bytes are always `Bytes::In` the layer that holds them; in a context they are `Here`, at the entry's path.
-    pub entry: Entry,
+    /// Shared with the tree where that keeps its entries in memory.
+    pub entry: Arc<Entry>,
     /// Names of one inode have the same number here; `None` when it has one name only.
     pub link: Option<u64>,
 }

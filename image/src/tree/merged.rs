@@ -99,7 +99,7 @@ impl MergedTree {
     pub(super) fn show_directory(path: &[u8], attributes: Option<Entry>) -> TreeEntry {
         let mut entry = attributes.unwrap_or_else(|| plain_directory(path));
         entry.node = Node::Directory { opaque: false };
-        TreeEntry { entry, link: None }
+        TreeEntry { entry: Arc::new(entry), link: None }
     }
 
     /// Makes of a layer's entry that is no directory what the tree shows.
@@ -116,7 +116,7 @@ impl MergedTree {
         if let Node::File { bytes: bytes @ Bytes::Here, .. } = &mut entry.node {
             *bytes = Bytes::In { layer: self.layers[layer].id, path: first };
         }
-        Ok(TreeEntry { entry, link })
+        Ok(TreeEntry { entry: Arc::new(entry), link })
     }
 
     /// Returns the number of the inode whose first name in `layer` is `first`, if the tree shows several of its names.
@@ -279,7 +279,7 @@ mod tests {
     }
 
     fn paths(tree: &MergedTree) -> Vec<String> {
-        let paths = tree.subtree(b"").unwrap().into_iter().map(|found| found.entry.path);
+        let paths = tree.subtree(b"").unwrap().into_iter().map(|found| found.entry.path.clone());
         paths.map(|path| String::from_utf8(path).unwrap()).collect()
     }
 
@@ -304,7 +304,7 @@ mod tests {
         // The directory came back above the link: what was in it at first stays gone.
         let again = tree(vec![base(), vec![symlink("a", "b")], vec![file("a/n", b"")]]);
         assert_eq!(paths(&again), ["a", "a/n", "b"]);
-        assert_eq!(again.entry(b"a").unwrap().unwrap().entry, directory("a"));
+        assert_eq!(*again.entry(b"a").unwrap().unwrap().entry, directory("a"));
     }
 
     #[test]
@@ -313,8 +313,8 @@ mod tests {
         let over = tree(vec![base, vec![file("a/b/c", b"")]]);
         let shown = over.entry(b"a").unwrap().unwrap().entry;
         assert_eq!((shown.mode, shown.uid), (0o700, 3));
-        assert_eq!(over.entry(b"a/b").unwrap().unwrap().entry, directory("a/b"));
-        assert_eq!(over.entry(b"").unwrap().unwrap().entry, directory(""));
+        assert_eq!(*over.entry(b"a/b").unwrap().unwrap().entry, directory("a/b"));
+        assert_eq!(*over.entry(b"").unwrap().unwrap().entry, directory(""));
     }
 
     #[test]
@@ -327,7 +327,7 @@ mod tests {
         let replaced = tree(vec![base(), vec![file("a", b"2")]]);
         let b = replaced.entry(b"b").unwrap().unwrap();
         assert_eq!(b.link, None);
-        let Node::File { bytes: Bytes::In { path, .. }, .. } = b.entry.node else { panic!("b is a file") };
+        let Node::File { bytes: Bytes::In { path, .. }, .. } = &b.entry.node else { panic!("b is a file") };
         assert_eq!(path, b"a");
     }
 

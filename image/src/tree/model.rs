@@ -100,7 +100,7 @@ impl Model {
         let mut expected: Vec<_> = self.0.values().filter(|(entry, _)| !entry.path.is_empty()).collect();
         expected.sort_by(|a, b| compare_paths(&a.0.path, &b.0.path));
         prop_assert_eq!(
-            shown.iter().map(|found| &found.entry).collect::<Vec<_>>(),
+            shown.iter().map(|found| &*found.entry).collect::<Vec<_>>(),
             expected.iter().map(|(entry, _)| entry).collect::<Vec<_>>()
         );
         let mut names: HashMap<_, usize> = HashMap::new();

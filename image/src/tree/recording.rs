@@ -53,9 +53,11 @@ impl<'a> RecordingTree<'a> {
     /// Returns the digest of the file at exactly `path`, or `None` when no file is there.
     pub fn content(&self, path: &[u8]) -> Result<Option<FileDigest>, TreeError> {
         let found = self.entry(path)?;
-        let Some(Node::File { digest, .. }) = found.map(|found| found.entry.node) else { return Ok(None) };
-        self.note(path, Observed::Content(digest));
-        Ok(Some(digest))
+        let Some(Node::File { digest, .. }) = found.as_ref().map(|found| &found.entry.node) else {
+            return Ok(None);
+        };
+        self.note(path, Observed::Content(*digest));
+        Ok(Some(*digest))
     }
 
     /// Returns what was observed so far, each fact once and in order.
@@ -107,7 +109,8 @@ fn is_so(fact: &Fact, tree: &dyn FileTree) -> Result<bool, TreeError> {
         Observed::Names(names) => digest_names(&tree.children(&fact.path)?) == names,
         Observed::Content(content) => {
             let found = tree.entry(&fact.path)?;
-            matches!(found, Some(TreeEntry { entry: Entry { node: Node::File { digest, .. }, .. }, .. }) if digest == content)
+            let node = found.as_ref().map(|found| &found.entry.node);
+            matches!(node, Some(Node::File { digest, .. }) if *digest == content)
         }
     })
 }

@@ -231,6 +231,8 @@ fn node_aspect(before: &Node, after: &Node) -> Option<Aspect> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use mica_image::FileDigest;
     use mica_image::index::{Bytes, Time};
@@ -249,7 +251,7 @@ mod tests {
             xattrs: Default::default(),
             node,
         };
-        TreeEntry { entry, link: None }
+        TreeEntry { entry: Arc::new(entry), link: None }
     }
 
     fn differences(a: &TreeEntry, b: &TreeEntry, semantic: bool) -> Vec<Aspect> {
@@ -261,9 +263,9 @@ mod tests {
     fn each_aspect_is_told_alone() {
         let plain = entry(file(b"x"), 0o644);
         let mut owner = plain.clone();
-        owner.entry.gid = 7;
+        Arc::make_mut(&mut owner.entry).gid = 7;
         let mut later = plain.clone();
-        later.entry.mtime.seconds = 9;
+        Arc::make_mut(&mut later.entry).mtime.seconds = 9;
         let link = |target: &[u8]| entry(Node::Symlink { target: target.to_vec() }, 0o777);
         assert_eq!(differences(&plain, &entry(file(b"y"), 0o644), true), [Aspect::Content]);
         assert_eq!(differences(&plain, &entry(file(b"x"), 0o755), true), [Aspect::Mode]);

@@ -109,7 +109,7 @@ fn flat(host: &Host, image: &StoredImage) -> Result<Vec<Entry>, TreeOutputError>
     let tree = host.store.layers().tree(&image.tree)?;
     let mut first_names = std::collections::HashMap::new();
     let relink = |found: TreeEntry| {
-        let mut entry = found.entry;
+        let mut entry = std::sync::Arc::unwrap_or_clone(found.entry);
         if let (Some(link), false) = (found.link, matches!(entry.node, Node::Directory { .. })) {
             match first_names.entry(link) {
                 std::collections::hash_map::Entry::Vacant(slot) => {

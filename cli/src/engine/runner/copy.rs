@@ -1,6 +1,6 @@
 //! COPY and ADD: what is taken (for the key), where it lands (with the conditions that follow), and the files written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -8,18 +8,19 @@ use std::sync::Arc;
 
 use mica_cache::{CacheRecord, ContextTree, DetailId, Ownership, Replace, Scratch};
 use mica_executor::copy::{
-    Chmod, ContentReader, Devices, Held, Item, Layout, Listed, Origin, Owner, PlaceOptions, Placement,
+    Chmod, ContentReader, Devices, Item, Layout, Listed, Origin, Owner, PlaceOptions, Placement,
     SelectRequest, Selection, Shape, SourcePattern, WriteOptions, expand_archives, place, resolve_owner,
     select,
 };
-use mica_image::index::{Bytes, LayerIndex, LayerPath, Node, Time, TimeKind};
+use mica_image::LayerId;
+use mica_image::index::{Bytes, LayerIndex, Node, Time, TimeKind};
 use mica_image::root_dir::{Links, RootDir};
 use mica_image::tree::{FileTree, MergedTree, RecordingTree, TreeEntry};
-use mica_image::{FileDigest, LayerId};
 use mica_solver::graph::{CopyOp, CopySource, Unpack};
 use mica_solver::{BuildEvent, Executed, KeyParts, Step, StepId, StepInputs, StepResult};
-use rayon::prelude::*;
+use serde::Serializer as _;
 
+use super::held::name_held;
 use super::source::SourceFiles;
 use super::{Shared, StepError, Work, lookup};
 use crate::engine::patterns::DockerfilePatterns;
@@ -119,16 +120,17 @@ fn take(
 pub(super) fn details(shared: &Shared, step: StepId) -> Result<BTreeMap<String, DetailId>, StepError> {
     let mut details = BTreeMap::new();
     for taken in shared.taken(step).iter() {
-        let listing = serde_json::to_vec(&taken.selection.listing()).expect("a listing is plain text");
+        let listing = written(taken.selection.listing());
         details.insert(taken.part.clone(), shared.store.details().put(&listing)?);
     }
     Ok(details)
 }
 
-/// Returns the listing of what a step takes now under the key part `part`.
-pub(super) fn listing(shared: &Shared, step: StepId, part: &str) -> Option<Vec<Listed>> {
-    let taken = shared.taken(step);
-    taken.iter().find(|taken| taken.part == part).map(|taken| taken.selection.listing())
+/// Writes a listing as it is stored: a JSON array.
+fn written(listing: impl Iterator<Item = Listed>) -> Vec<u8> {
+    let mut serializer = serde_json::Serializer::new(Vec::new());
+    serializer.collect_seq(listing).expect("a listing is plain text");
+    serializer.into_inner()
 }
 
 /// Places and writes what was taken, and records the layer under the facts that placing it read.
@@ -160,7 +162,7 @@ pub(super) fn execute(work: &Work, copy: &CopyOp) -> Result<Executed, StepError>
     // What was found of nothing is always so, and is not to be looked for in a stage.
     let placing = if copy.link { Vec::new() } else { destination.facts() };
     let conditions: BTreeSet<_> = placing.into_iter().chain(names.facts()).collect();
-    store(work, &placement, &taken, conditions.into_iter().collect())
+    store(work, placement, &taken, conditions.into_iter().collect())
 }
 
 /// Looks up `--chown` names in the image that is copied into, which makes its passwd and group conditions of the record.
@@ -178,20 +180,17 @@ fn owner(work: &Work, copy: &CopyOp, stage: &RecordingTree<'_>) -> Result<Option
 /// Writes a placement as a layer and records it.
 pub(super) fn store(
     work: &Work,
-    placement: &Placement,
+    mut placement: Placement,
     taken: &[Taken],
     conditions: Vec<mica_image::tree::Fact>,
 ) -> Result<Executed, StepError> {
     let shared = &work.shared;
     let layers = shared.store.layers();
     let scratch = layers.begin()?;
-    let held = held_by_earlier_layers(work)?;
-    let find = |digest: &FileDigest, _size: u64, origin: Option<&Origin>| match origin {
-        Some(Origin::Tree { bytes: Bytes::In { layer, path }, .. }) => Some((*layer, path.clone())),
-        _ => held.get(digest).cloned(),
-    };
+    name_held(work, &mut placement)?;
     let cancelled = || work.cx.cancel.is_cancelled();
-    let index = write_files(shared, &work.step, placement, taken, &scratch.files(), &find, &cancelled)?;
+    let index = write_files(shared, &work.step, placement, taken, &scratch.files(), &cancelled)?;
+    work.storing();
     let committed = layers.commit(scratch, index, seconds_now().0)?;
     let layer = committed.layer.id();
     record(work, layer, conditions, None)?;
@@ -229,43 +228,15 @@ pub(super) fn record(
     Ok(())
 }
 
-/// Files that layers of this place's earlier versions hold: what did not change is not stored again.
-fn held_by_earlier_layers(work: &Work) -> Result<HashMap<FileDigest, (LayerId, LayerPath)>, StepError> {
-    const LAYERS_LOOKED_AT: usize = 3;
-    let shared = &work.shared;
-    let (records, layers) = (shared.store.records(), shared.store.layers());
-    let mut earlier = Vec::new();
-    for key in records.recent(&shared.place(work.step.id))?.into_iter().take(LAYERS_LOOKED_AT) {
-        let Some(record) = records.explain(&key)? else { continue };
-        earlier.extend(layers.get(&record.layer)?);
-    }
-    // Large ones take a while to read.
-    let indexes: Vec<_> = earlier.par_iter().map(|layer| layer.load_index()).collect::<Result<_, _>>()?;
-    let mut held = HashMap::with_capacity(indexes.first().map_or(0, |index| index.entries.len()));
-    for (layer, index) in earlier.iter().zip(indexes) {
-        for entry in index.entries {
-            if let Node::File { digest, bytes, .. } = entry.node
-                && let std::collections::hash_map::Entry::Vacant(free) = held.entry(digest)
-            {
-                free.insert(match bytes {
-                    Bytes::Here => (layer.id(), entry.path),
-                    Bytes::In { layer, path } => (layer, path),
-                });
-            }
-        }
-    }
-    Ok(held)
-}
-
 /// Opens the bytes of a placed file.
 fn open(shared: &Shared, taken: &[Taken], origin: &Origin) -> io::Result<File> {
     match origin {
-        Origin::Tree { selection, path, bytes } => match (&taken[*selection].from, bytes) {
-            (Bearer::Context(tree), _) => tree.open(path),
-            (_, Bytes::In { layer, path }) => {
+        Origin::Tree { selection, entry } => match (&taken[*selection].from, &entry.node) {
+            (Bearer::Context(tree), _) => tree.open(&entry.path),
+            (_, Node::File { bytes: Bytes::In { layer, path }, .. }) => {
                 shared.store.layers().open_bytes(layer, path, &Bytes::Here).map_err(io::Error::other)
             }
-            (_, Bytes::Here) => Err(io::Error::other("a file of a layer without a place")),
+            _ => Err(io::Error::other("a file of a layer without a place")),
         },
         Origin::File(path) | Origin::Spooled(path) => File::open(path),
         Origin::Inline(_) => Err(io::Error::other("inline content needs no file")),
@@ -273,8 +244,12 @@ fn open(shared: &Shared, taken: &[Taken], origin: &Origin) -> io::Result<File> {
 }
 
 /// What was taken, with archives replaced by their members where ADD unpacks them; their bytes lie in `spool`.
-fn unpacked(work: &Work, copy: &CopyOp, spool: &Scratch) -> Result<Vec<Taken>, StepError> {
-    let mut all = (*work.shared.taken(work.step.id)).clone();
+fn unpacked(work: &Work, copy: &CopyOp, spool: &Scratch) -> Result<Arc<Vec<Taken>>, StepError> {
+    let taken = work.shared.taken(work.step.id);
+    if copy.sources.iter().all(|source| source.unpack == Unpack::No) {
+        return Ok(taken);
+    }
+    let mut all = (*taken).clone();
     for number in 0..all.len() {
         if copy.sources[number].unpack == Unpack::No {
             continue;
@@ -287,23 +262,21 @@ fn unpacked(work: &Work, copy: &CopyOp, spool: &Scratch) -> Result<Vec<Taken>, S
             .map_err(|error| StepError::archive(&work.step, error))?;
         all[number].selection = expanded;
     }
-    Ok(all)
+    Ok(Arc::new(all))
 }
 
 /// Writes the files of a placement that no layer holds, and returns the index.
 fn write_files(
     shared: &Shared,
     step: &Step,
-    placement: &Placement,
+    placement: Placement,
     taken: &[Taken],
     to: &Path,
-    held: &Held<'_>,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<LayerIndex, StepError> {
     let open = |origin: &Origin| open(shared, taken, origin);
     let in_user_namespace = shared.store.ownership() != Ownership::Root;
-    let mut options =
-        WriteOptions { held, cancelled, ..WriteOptions::new(&open, shared.host.file_ownership()) };
+    let mut options = WriteOptions { cancelled, ..WriteOptions::new(&open, shared.host.file_ownership()) };
     if in_user_namespace {
         // Device nodes cannot be made there, and overlayfs looks for its marks under another name.
         options.devices = Devices::Record;
@@ -311,8 +284,7 @@ fn write_files(
     }
     let root = RootDir::open(to, Links::Refused)
         .map_err(|error| StepError::read(step, to.as_os_str().as_encoded_bytes(), error))?;
-    mica_executor::copy::write(placement.clone(), &root, &options)
-        .map_err(|error| StepError::write(step, error))
+    mica_executor::copy::write(placement, &root, &options).map_err(|error| StepError::write(step, error))
 }
 
 /// Reads files of a tree of layers, and makes their content a condition.
@@ -376,5 +348,5 @@ fn write_alone(shared: &Shared, step: &Step, taken: &Taken, to: &Path) -> Result
     let options = PlaceOptions { destination: b"/", owner: None, chmod: None, now: seconds_now() };
     let placement =
         place(&[&taken.selection], &empty, &options).map_err(|error| StepError::place(step, error))?;
-    write_files(shared, step, &placement, std::slice::from_ref(taken), to, &|_, _, _| None, &|| false)
+    write_files(shared, step, placement, std::slice::from_ref(taken), to, &|| false)
 }

@@ -7,6 +7,7 @@
 mod copy;
 mod diff_ids;
 mod error;
+mod held;
 mod lookup;
 mod mounts;
 mod places;
@@ -25,7 +26,8 @@ use mica_image::LayerId;
 use mica_image::tree::Tree;
 use mica_solver::graph::{BuildGraph, Target};
 use mica_solver::{
-    CacheKey, Executed, KeyParts, Lookup, Op, Step, StepContext, StepId, StepInputs, StepResult, StepRunner,
+    BuildEvent, CacheKey, Executed, KeyParts, Lookup, Op, Step, StepContext, StepId, StepInputs, StepPhase,
+    StepResult, StepRunner,
 };
 
 pub(crate) use error::StepError;
@@ -348,6 +350,12 @@ impl Work {
             return Ok(Turn::Shared(Executed { result, equal_output: true, bytes: 0, shared: true }));
         }
         Ok(Turn::Ours(lock))
+    }
+
+    /// Tells that the step's work is done and becomes a layer.
+    fn storing(&self) {
+        let phase = StepPhase::Storing;
+        self.cx.events.send_blocking(BuildEvent::StepPhase { id: self.step.id, phase });
     }
 
     /// The step's parts as records keep them, with the listings of what it took.

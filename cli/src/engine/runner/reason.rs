@@ -3,6 +3,7 @@
 //! The nearest record is, of those last seen at the step's place and the places around it, the one whose parts differ least. What
 //! this build's other steps are does not count: they are explained themselves.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use mica_cache::{CacheRecord, DetailId, KeyPart};
@@ -10,7 +11,7 @@ use mica_executor::copy::Listed;
 use mica_image::tree::{Tree, first_broken};
 use mica_solver::{KeyParts, Step};
 
-use super::{Shared, StepError, copy};
+use super::{Shared, StepError};
 use crate::engine::cause::{Cause, CauseKind, ChangedFile, FileFate};
 use crate::engine::exchange::portable_parts;
 
@@ -295,13 +296,17 @@ impl Explaining<'_> {
     fn files(&self, part: &str, detail: &DetailId, otherwise: String) -> Result<Cause, StepError> {
         let plain = Cause::new(CauseKind::Files, otherwise);
         let Some(bytes) = self.shared.store.details().get(detail)? else { return Ok(plain) };
-        let Ok(old) = serde_json::from_slice::<Vec<Listed>>(&bytes) else { return Ok(plain) };
-        let Some(new) = copy::listing(self.shared, self.step.id, part) else { return Ok(plain) };
-        let files = compare(&old, &new);
+        let Ok(old) = serde_json::from_slice::<Vec<OldLine<'_>>>(&bytes) else { return Ok(plain) };
+        let taken = self.shared.taken(self.step.id);
+        let Some(new) = taken.iter().find(|taken| taken.part == part) else { return Ok(plain) };
+        let files = compare(&old, new.selection.listing());
         if files.is_empty() {
             return Ok(plain);
         }
-        let count = if new.len() == 1 { "of 1 file".to_owned() } else { format!("of {} files", new.len()) };
+        let count = match new.selection.count() {
+            1 => "of 1 file".to_owned(),
+            count => format!("of {count} files"),
+        };
         Ok(Cause { kind: CauseKind::Files, text: count, files })
     }
 }
@@ -336,27 +341,60 @@ fn short(text: &str) -> String {
     }
 }
 
-/// Tells what became of each path.
-fn compare(old: &[Listed], new: &[Listed]) -> Vec<ChangedFile> {
-    let before: BTreeMap<_, _> = old.iter().map(|line| (&line.path, &line.state)).collect();
-    let after: BTreeMap<_, _> = new.iter().map(|line| (&line.path, &line.state)).collect();
-    let mut gone: Vec<_> = before.iter().filter(|(path, _)| !after.contains_key(*path)).collect();
+/// A line of the listing in a record, mostly where it was read to.
+#[derive(serde::Deserialize)]
+struct OldLine<'a> {
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+}
+
+/// Tells what became of each path. Of the new lines only those that differ are kept.
+fn compare(old: &[OldLine<'_>], new: impl Iterator<Item = Listed>) -> Vec<ChangedFile> {
+    let mut before: HashMap<&str, (&str, bool)> =
+        old.iter().map(|line| (&*line.path, (&*line.state, false))).collect();
+    let mut after: BTreeMap<String, String> = BTreeMap::new();
+    for Listed { path, state } in new {
+        match before.get_mut(&*path) {
+            Some((old, seen)) if *old == state => {
+                *seen = true;
+                after.remove(&path);
+            }
+            Some((_, seen)) => {
+                *seen = true;
+                after.insert(path, state);
+            }
+            None => drop(after.insert(path, state)),
+        }
+    }
+    let gone = before.iter().filter(|(_, (_, seen))| !seen);
+    let mut gone: BTreeMap<&str, &str> = gone.map(|(path, (state, _))| (*path, *state)).collect();
     let mut changes = Vec::new();
-    for (path, state) in &after {
-        let change = match before.get(path) {
-            Some(old) if old == state => continue,
-            Some(old) => FileFate::Changed(aspects(old, state)),
-            None => match gone.iter().position(|(_, old)| *old == state && state.starts_with("file ")) {
-                Some(position) => FileFate::Renamed((*gone.remove(position).0).clone()),
+    for (path, state) in after {
+        let change = match before.get(&*path) {
+            Some((old, _)) => FileFate::Changed(aspects(old, &state)),
+            None => match renamed(&gone, &state) {
+                Some(old) => {
+                    gone.remove(old);
+                    FileFate::Renamed(old.to_owned())
+                }
                 None => FileFate::New,
             },
         };
-        changes.push(ChangedFile { path: (*path).clone(), change });
+        changes.push(ChangedFile { path, change });
     }
-    changes.extend(
-        gone.into_iter().map(|(path, _)| ChangedFile { path: (*path).clone(), change: FileFate::Gone }),
-    );
+    let gone = gone.into_keys().map(|path| ChangedFile { path: path.to_owned(), change: FileFate::Gone });
+    changes.extend(gone);
     changes
+}
+
+/// Finds a file that is gone and was just like one that is new.
+fn renamed<'a>(gone: &BTreeMap<&'a str, &str>, state: &str) -> Option<&'a str> {
+    if !state.starts_with("file ") {
+        return None;
+    }
+    gone.iter().find(|(_, old)| **old == state).map(|(path, _)| *path)
 }
 
 /// Names what of an entry's state differs: its words are kind, mode, owner, what depends on the kind, attributes, time.
@@ -406,15 +444,18 @@ mod tests {
     #[test]
     fn files_are_compared_by_path() {
         let old = ["file 0644 0:0 1 x", "file 0644 0:0 1 x", "file 0644 0:0 1 x", "file 0644 0:0 1 z"];
-        let old: Vec<_> =
-            ["a", "b", "c", "e"].iter().zip(old).map(|(path, state)| listed(path, state)).collect();
+        let old: Vec<_> = ["a", "b", "c", "e"]
+            .iter()
+            .zip(old)
+            .map(|(path, state)| OldLine { path: (*path).into(), state: state.into() })
+            .collect();
         let new = [
             listed("a", "file 0644 0:0 1 y"),
             listed("b", "file 0755 0:0 1 x @5.0"),
             listed("d", "file 0644 0:0 2 w"),
             listed("f", "file 0644 0:0 1 z"),
         ];
-        let words: Vec<String> = compare(&old, &new).iter().map(ChangedFile::words).collect();
+        let words: Vec<String> = compare(&old, new.into_iter()).iter().map(ChangedFile::words).collect();
         let expected = [
             "`a` changed (content)",
             "`b` changed (mode, time)",

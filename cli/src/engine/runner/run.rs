@@ -81,6 +81,7 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
         });
     }
     let duration = begin.elapsed();
+    work.storing();
     let parent = layers.tree(&work.inputs.parent)?;
     let committed = layers.commit_upper(snapshot, &parent, &|_| false, copy::seconds_now().0)?;
     drop((prepared.leases, prepared.sockets));

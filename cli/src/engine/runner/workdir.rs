@@ -24,5 +24,5 @@ pub(super) fn execute(work: &Work, op: &WorkdirOp) -> Result<Executed, StepError
     let options = WorkdirOptions { owner, now: seconds_now() };
     let placement = workdir(op.path.as_bytes(), &destination, &options)
         .map_err(|error| StepError::place(&work.step, error))?;
-    store(work, &placement, &[], destination.facts())
+    store(work, placement, &[], destination.facts())
 }

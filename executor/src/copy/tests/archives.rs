@@ -138,7 +138,7 @@ fn files_of_the_tree_are_opened_through_the_caller() {
     let tree = TestTree::new().file("a.tar", "its size does not matter here").file("b.tar", "");
     let selection = copy(&["*.tar"]).select(&tree).unwrap();
     let open = |origin: &Origin| match origin {
-        Origin::Tree { selection: 3, path, .. } if path == b"a.tar" => File::open(&archive),
+        Origin::Tree { selection: 3, entry } if entry.path == b"a.tar" => File::open(&archive),
         Origin::Tree { selection: 3, .. } => File::open("/dev/null"),
         other => panic!("{other:?}"),
     };

@@ -302,10 +302,10 @@ fn the_destination_is_asked_for_as_little_as_possible() {
 #[test]
 fn files_know_where_their_bytes_come_from() {
     let placement = copy(&["a"]).place(&context(), &scratch(), "/x").unwrap();
-    let Some(Origin::Tree { selection: 0, path, .. }) = &placement.entries[0].origin else {
+    let Some(Origin::Tree { selection: 0, entry }) = &placement.entries[0].origin else {
         panic!("{:?}", placement.entries[0]);
     };
-    assert_eq!(path, b"a");
+    assert_eq!(entry.path, b"a");
 }
 
 #[test]

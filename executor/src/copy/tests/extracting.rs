@@ -12,7 +12,7 @@ fn member(path: &str, node: Node, mode: u32, (uid, gid): (u32, u32), seconds: i6
     let entry = Entry { path: path.into(), mode, uid, gid, mtime, xattrs: Default::default(), node };
     Part {
         path: path.into(),
-        entry: TreeEntry { entry, link: None },
+        entry: TreeEntry { entry: std::sync::Arc::new(entry), link: None },
         reason: Reason::Chosen,
         content: Content::Inline((*b"x").into()),
     }

@@ -219,7 +219,8 @@ fn a_listing_says_everything_that_counts() {
         .linked(3, &["d/f", "d/g"])
         .link("d/l", "f")
         .owner("d/f", 5, 6);
-    let listing = copy(&["d", "d/l"]).select(&tree).unwrap().listing();
+    let selection = copy(&["d", "d/l"]).select(&tree).unwrap();
+    let listing: Vec<_> = selection.listing().collect();
     let lines: Vec<_> = listing.iter().map(|line| format!("{} = {}", line.path, line.state)).collect();
     let x = mica_image::FileDigest::of(b"x");
     assert_eq!(

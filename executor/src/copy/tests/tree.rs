@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use mica_image::FileDigest;
 use mica_image::index::{Bytes, Entry, LayerPath, Node, Time, TimeKind, compare_paths, is_below, parent};
@@ -84,7 +84,7 @@ impl TestTree {
     }
 
     fn change(mut self, path: &str, change: impl FnOnce(&mut Entry)) -> Self {
-        change(&mut self.entries.get_mut(path.as_bytes()).unwrap().entry);
+        change(Arc::make_mut(&mut self.entries.get_mut(path.as_bytes()).unwrap().entry));
         self
     }
 
@@ -103,7 +103,7 @@ impl TestTree {
     fn insert(&mut self, path: &[u8], node: Node, mode: u32) {
         let mtime = Time { seconds: 1_000, nanoseconds: 5, kind: TimeKind::Set };
         let entry = Entry { path: path.to_vec(), mode, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new(), node };
-        self.entries.entry(path.to_vec()).or_insert(TreeEntry { entry, link: None });
+        self.entries.entry(path.to_vec()).or_insert(TreeEntry { entry: Arc::new(entry), link: None });
     }
 
     fn check(&self) -> Result<(), TreeError> {
@@ -120,7 +120,8 @@ impl FileTree for TestTree {
         self.asked.lock().unwrap().push(path.to_vec());
         if path.is_empty() {
             let root = Self::new().dir("root").entries.remove(&b"root"[..]).unwrap();
-            return Ok(Some(TreeEntry { entry: Entry { path: LayerPath::new(), ..root.entry }, link: None }));
+            let root = Entry { path: LayerPath::new(), ..Arc::unwrap_or_clone(root.entry) };
+            return Ok(Some(TreeEntry { entry: Arc::new(root), link: None }));
         }
         Ok(self.entries.get(path).cloned())
     }

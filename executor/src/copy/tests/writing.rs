@@ -26,8 +26,8 @@ fn is_root() -> bool {
 /// Opens the bytes of a tree in memory as a file.
 fn open_in(tree: &TestTree) -> impl Fn(&Origin) -> io::Result<File> + Sync {
     move |origin| {
-        let Origin::Tree { path, .. } = origin else { panic!("{origin:?} is not in a tree") };
-        let entry = tree.entry(path).unwrap().ok_or(io::ErrorKind::NotFound)?;
+        let Origin::Tree { entry, .. } = origin else { panic!("{origin:?} is not in a tree") };
+        let entry = tree.entry(&entry.path).unwrap().ok_or(io::ErrorKind::NotFound)?;
         let mut file = tempfile::NamedTempFile::new()?;
         file.write_all(&tree.read(&entry)?)?;
         File::open(file.path())
@@ -170,6 +170,17 @@ fn a_source_that_changed_fails_and_is_named() {
     assert_eq!(fails(&gone), "cannot read what becomes `/x`: entity not found");
 }
 
+/// Says of the files with this content that another layer has it.
+fn hold(placement: &mut Placement, content: &[u8], (layer, path): (LayerId, &[u8])) {
+    for placed in &mut placement.entries {
+        if let Node::File { digest, bytes, .. } = &mut placed.entry.node
+            && *digest == FileDigest::of(content)
+        {
+            *bytes = Bytes::In { layer, path: path.to_vec() };
+        }
+    }
+}
+
 #[test]
 fn what_another_layer_holds_or_shows_is_not_written_again() {
     let tree = TestTree::new()
@@ -181,13 +192,10 @@ fn what_another_layer_holds_or_shows_is_not_written_again() {
     let out = TempDir::new().unwrap();
     let open = open_in(&tree);
     let holder = LayerId::from_bytes([3; 32]);
-    let held = |digest: &FileDigest, size: u64, origin: Option<&Origin>| {
-        assert!(origin.is_some());
-        (*digest == FileDigest::of(b"held") && size == 4).then(|| (holder, b"old/place".to_vec()))
-    };
     let shown = |entry: &Entry| entry.path != b"d/empty" && entry.path != b"t/empty";
-    let placement = copy(&["d"]).place(&tree, &TestTree::new(), "/t").unwrap();
-    let options = WriteOptions { held: &held, shown: &shown, ..options(&open) };
+    let mut placement = copy(&["d"]).place(&tree, &TestTree::new(), "/t").unwrap();
+    hold(&mut placement, b"held", (holder, b"old/place"));
+    let options = WriteOptions { shown: &shown, ..options(&open) };
     let index = written(placement, out.path(), &options).unwrap();
     assert_eq!(
         listing(out.path()),
@@ -212,10 +220,9 @@ fn further_names_of_a_held_file_are_not_written_either() {
     let tree = TestTree::new().file("d/a", "x").file("d/b", "x").linked(2, &["d/a", "d/b"]);
     let out = TempDir::new().unwrap();
     let open = open_in(&tree);
-    let held =
-        |_: &FileDigest, _: u64, _: Option<&Origin>| Some((LayerId::from_bytes([3; 32]), b"a".to_vec()));
-    let placement = copy(&["d"]).place(&tree, &TestTree::new(), "/t").unwrap();
-    let index = written(placement, out.path(), &WriteOptions { held: &held, ..options(&open) }).unwrap();
+    let mut placement = copy(&["d"]).place(&tree, &TestTree::new(), "/t").unwrap();
+    hold(&mut placement, b"x", (LayerId::from_bytes([3; 32]), b"a"));
+    let index = written(placement, out.path(), &options(&open)).unwrap();
     assert_eq!(listing(out.path()), ["t 0755 dir @1000.5"]);
     assert!(matches!(index.find(b"t/b").unwrap().node, Node::HardLink { .. }));
 }

@@ -16,20 +16,18 @@ mod plan;
 use std::fs::File;
 use std::io;
 
-use mica_image::index::{Entry, IndexError, LayerPath};
-use mica_image::{FileDigest, LayerId, LayerIndex, RootDir};
+use mica_image::index::{Entry, IndexError};
+use mica_image::{LayerIndex, RootDir};
 
 use super::place::{Origin, Placement};
 use objects::Writer;
 use plan::Plan;
 
-/// Where bytes come from, which ones are not needed, and what this process may make.
+/// Where bytes come from, what need not be made, and what this process may make. Files whose bytes lie in another layer are not written.
 #[derive(Clone, Copy)]
 pub struct WriteOptions<'a> {
     /// Opens the file behind an [`Origin::Tree`].
     pub open_source: &'a (dyn Fn(&Origin) -> io::Result<File> + Sync),
-    /// Tells which layer holds a file's bytes already, and where: such a file is not written.
-    pub held: &'a Held<'a>,
     /// Tells whether what the rest of the layer lies on shows an entry just as it is: a directory, link or node that need not
     /// be made again. Directories above what is written are made in any case.
     pub shown: &'a (dyn Fn(&Entry) -> bool + Sync),
@@ -51,20 +49,9 @@ impl<'a> WriteOptions<'a> {
             Ownership::Real => (Devices::Make, "trusted.overlay.opaque"),
             Ownership::Ignore => (Devices::Record, "user.overlay.opaque"),
         };
-        Self {
-            open_source,
-            held: &|_, _, _| None,
-            shown: &|_| false,
-            ownership,
-            devices,
-            opaque_attribute,
-            cancelled: &|| false,
-        }
+        Self { open_source, shown: &|_| false, ownership, devices, opaque_attribute, cancelled: &|| false }
     }
 }
-
-/// Tells which layer holds a file's bytes already, by digest, size and origin, and at which path.
-pub type Held<'a> = dyn Fn(&FileDigest, u64, Option<&Origin>) -> Option<(LayerId, LayerPath)> + Sync + 'a;
 
 /// What becomes of owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,11 +116,11 @@ pub enum WriteError {
 
 /// Writes `placement` into the empty directory `out` and returns the layer's index.
 pub fn write(
-    mut placement: Placement,
+    placement: Placement,
     out: &RootDir,
     options: &WriteOptions<'_>,
 ) -> Result<LayerIndex, WriteError> {
-    let plan = Plan::new(&mut placement.entries, options)?;
+    let plan = Plan::new(&placement.entries, options)?;
     let writer = Writer { entries: &placement.entries, plan: &plan, out, options };
     writer.make_directories()?;
     writer.fill_directories()?;

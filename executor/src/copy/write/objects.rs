@@ -282,7 +282,7 @@ fn copying(entry: &Entry, error: CopyError) -> WriteError {
 
 fn source_name(origin: &Origin) -> String {
     match origin {
-        Origin::Tree { path, .. } => String::from_utf8_lossy(path).into_owned(),
+        Origin::Tree { entry, .. } => String::from_utf8_lossy(&entry.path).into_owned(),
         Origin::Inline(_) => "the inline document".to_owned(),
         Origin::File(path) | Origin::Spooled(path) => path.display().to_string(),
     }

@@ -27,8 +27,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Decides for each entry; files that are held elsewhere say so from now on.
-    pub(super) fn new(placed: &mut [PlacedEntry], options: &WriteOptions<'_>) -> Result<Self, WriteError> {
+    /// Decides for each entry.
+    pub(super) fn new(placed: &[PlacedEntry], options: &WriteOptions<'_>) -> Result<Self, WriteError> {
         let mut actions = Vec::with_capacity(placed.len());
         for position in 0..placed.len() {
             let action = match &placed[position].entry.node {
@@ -40,7 +40,7 @@ impl Plan {
                         _ => Action::Nothing,
                     }
                 }
-                _ => action(&mut placed[position], options)?,
+                _ => action(&placed[position], options)?,
             };
             actions.push(action);
         }
@@ -51,14 +51,10 @@ impl Plan {
     }
 }
 
-fn action(placed: &mut PlacedEntry, options: &WriteOptions<'_>) -> Result<Action, WriteError> {
+fn action(placed: &PlacedEntry, options: &WriteOptions<'_>) -> Result<Action, WriteError> {
     let PlacedEntry { entry, origin, .. } = placed;
-    if let Node::File { size, digest, bytes } = &mut entry.node {
+    if let Node::File { bytes, .. } = &entry.node {
         if matches!(bytes, Bytes::In { .. }) {
-            return Ok(Action::Nothing);
-        }
-        if let Some((layer, path)) = (options.held)(digest, *size, origin.as_ref()) {
-            *bytes = Bytes::In { layer, path };
             return Ok(Action::Nothing);
         }
         if origin.is_none() {

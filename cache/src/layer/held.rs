@@ -1,0 +1,132 @@
+//! Finding bytes that layers have already: what a new layer need not bring again.
+
+use std::collections::HashMap;
+
+use mica_image::index::{LayerPath, RawFile, compare_paths};
+use mica_image::{FileDigest, LayerId};
+
+use super::error::LayerError;
+use super::store::{Layer, LayerStore};
+
+/// A file whose bytes some layer may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Where it will be: where it most likely was.
+    pub path: &'a [u8],
+    /// Its length in bytes.
+    pub size: u64,
+    /// The digest of its bytes.
+    pub digest: FileDigest,
+}
+
+/// The layer that has a file's bytes, and the path there.
+pub type Place = (LayerId, LayerPath);
+
+impl LayerStore {
+    /// Returns for each of `wanted`, which are in index order, where its bytes lie; those of `layers` that come first win. Layers
+    /// that are not there (any more) hold nothing.
+    pub fn held(&self, layers: &[LayerId], wanted: &[Wanted<'_>]) -> Result<Vec<Option<Place>>, LayerError> {
+        let mut places = vec![None; wanted.len()];
+        let mut there = Vec::new();
+        for id in layers {
+            there.extend(self.get(id)?);
+        }
+        for layer in &there {
+            by_path(layer, wanted, &mut places)?;
+        }
+        by_content(&there, wanted, &mut places)?;
+        Ok(places)
+    }
+}
+
+/// Finds files that are where they were: most of them. Both are in index order, and gone through once.
+fn by_path(layer: &Layer, wanted: &[Wanted<'_>], places: &mut [Option<Place>]) -> Result<(), LayerError> {
+    let mut missing = wanted.iter().zip(places).filter(|(_, place)| place.is_none()).peekable();
+    if missing.peek().is_none() {
+        return Ok(());
+    }
+    let raw = layer.raw_index()?;
+    for file in raw.files() {
+        let file = file.map_err(|source| layer.index_error(source))?;
+        while missing.next_if(|(wanted, _)| compare_paths(wanted.path, file.path).is_lt()).is_some() {}
+        if let Some((_, place)) =
+            missing.next_if(|(wanted, _)| wanted.path == file.path && is_content(wanted, &file))
+        {
+            *place = Some(place_of(layer, &file));
+        }
+    }
+    Ok(())
+}
+
+/// Finds the others wherever they are.
+fn by_content(
+    layers: &[Layer],
+    wanted: &[Wanted<'_>],
+    places: &mut [Option<Place>],
+) -> Result<(), LayerError> {
+    let mut missing: HashMap<(FileDigest, u64), Vec<usize>> = HashMap::new();
+    if !layers.is_empty() {
+        for (position, wanted) in wanted.iter().enumerate().filter(|(at, _)| places[*at].is_none()) {
+            missing.entry((wanted.digest, wanted.size)).or_default().push(position);
+        }
+    }
+    for layer in layers {
+        if missing.is_empty() {
+            break;
+        }
+        let raw = layer.raw_index()?;
+        for file in raw.files() {
+            let file = file.map_err(|source| layer.index_error(source))?;
+            for position in missing.remove(&(file.digest, file.size)).into_iter().flatten() {
+                places[position] = Some(place_of(layer, &file));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_content(wanted: &Wanted<'_>, file: &RawFile<'_>) -> bool {
+    (wanted.digest, wanted.size) == (file.digest, file.size)
+}
+
+fn place_of(layer: &Layer, file: &RawFile<'_>) -> Place {
+    let (holder, path) = file.holder.unwrap_or((layer.id(), file.path));
+    (holder, path.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::testing::{commit, file, store};
+
+    #[test]
+    fn bytes_are_found_at_their_path_or_wherever_they_are() {
+        let (_home, store) = store();
+        let layers = store.layers();
+        let make = |files: &[(&str, &[u8])]| {
+            let entries = files.iter().map(|(path, content)| file(path, content)).collect();
+            commit(&layers, entries, files).layer.id()
+        };
+        let new = make(&[("a", b"one"), ("b", b"two"), ("m", b"same"), ("z", b"same")]);
+        let old = make(&[("a", b"two"), ("c", b"three")]);
+        let gone = LayerId::from_bytes([9; 32]);
+        let find = |wanted: &[(&str, &[u8])]| -> Vec<Option<(LayerId, String)>> {
+            let wanted: Vec<_> = wanted
+                .iter()
+                .map(|(path, bytes)| Wanted {
+                    path: path.as_bytes(),
+                    size: bytes.len() as u64,
+                    digest: FileDigest::of(bytes),
+                })
+                .collect();
+            let places = layers.held(&[new, gone, old], &wanted).unwrap().into_iter();
+            places.map(|place| place.map(|(id, path)| (id, String::from_utf8(path).unwrap()))).collect()
+        };
+        let wanted: [(&str, &[u8]); 6] =
+            [("a", b"one"), ("b", b"three"), ("c", b"four"), ("n", b"two"), ("o", b"two"), ("z", b"same")];
+        let at = |id, path: &str| Some((id, path.to_owned()));
+        let expected = [at(new, "a"), at(old, "c"), None, at(new, "b"), at(new, "b"), at(new, "z")];
+        assert_eq!(find(&wanted), expected);
+        assert_eq!(find(&[]), []);
+    }
+}
