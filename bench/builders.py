@@ -16,6 +16,10 @@ class Builder:
         """The command that builds `dockerfile`, with the host's network: nobody pays for one of its own."""
         raise NotImplementedError
 
+    def push(self, tag, name, codec):
+        """The command that sends an image to a registry with plain HTTP, its layers compressed; `None` if it cannot."""
+        raise NotImplementedError
+
     def export(self, tag, path):
         """The command that writes an image to an archive whose layers are compressed with gzip; `None` if it cannot."""
         raise NotImplementedError
@@ -40,10 +44,13 @@ class Mica(Builder):
     def base(self):
         return [self.program, "--root", str(self.state)]
 
-    def build(self, context, dockerfile, tag, cache=True, progress="plain"):
+    def build(self, context, dockerfile, tag, cache=True, progress="plain", network="host"):
         flags = [] if cache else ["--no-cache"]
-        return self.base() + ["build", "--network=host", f"--progress={progress}", "-t", tag, "-f", str(dockerfile),
-                              *flags, str(context)]
+        return self.base() + ["build", f"--network={network}", f"--progress={progress}", "-t", tag,
+                              "-f", str(dockerfile), *flags, str(context)]
+
+    def push(self, tag, name, codec):
+        return self.base() + ["push", "--insecure", f"--compression={codec}", tag, name]
 
     def export(self, tag, path):
         return self.base() + ["save", "--format=oci", "-o", str(path), tag]
@@ -59,6 +66,30 @@ class Mica(Builder):
         return times["done"] - times["started"]
 
 
+class OrdinaryMica(Mica):
+    """The same as an ordinary user; only where one is named."""
+    name = "mica, rootless"
+
+    def __init__(self, work, user):
+        super().__init__(work)
+        self.user = user
+        if self.user and self.program:
+            # Where it was built that user may not be able to look.
+            self.program = shutil.copy(self.program, work / "mica-for-all")
+            os.chmod(self.program, 0o755)
+
+    def available(self):
+        return self.user is not None and super().available()
+
+    def base(self):
+        return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--init-groups", "--reset-env", "env",
+                f"PATH={os.environ['PATH']}", *super().base()]
+
+    def forget(self):
+        super().forget()
+        shutil.chown(self.state, self.user, self.user)
+
+
 class Buildah(Builder):
     """With `chroot` isolation, its quickest: it needs no runtime and no control groups."""
     name = "buildah"
@@ -72,8 +103,11 @@ class Buildah(Builder):
 
     def build(self, context, dockerfile, tag, cache=True):
         flags = [] if cache else ["--no-cache"]
-        return self.base() + ["build", "--layers", "--isolation=chroot", "--network=host", "-t", tag,
-                              "-f", str(dockerfile), *flags, str(context)]
+        return self.base() + ["build", "--layers", "--isolation=chroot", "--network=host", "--tls-verify=false",
+                              "-t", tag, "-f", str(dockerfile), *flags, str(context)]
+
+    def push(self, tag, name, codec):
+        return self.base() + ["push", "--tls-verify=false", f"--compression-format={codec}", tag, f"docker://{name}"]
 
     def export(self, tag, path):
         return self.base() + ["push", tag, f"oci-archive:{path}"]
@@ -98,6 +132,10 @@ class Docker(Builder):
         flags = [] if cache else ["--no-cache"]
         return ["docker", "build", "--network=host", "-t", tag, "-f", str(dockerfile), *flags, str(context)]
 
+    def push(self, tag, name, codec):
+        # A registry on this machine's own address is spoken to in plain HTTP.
+        return ["sh", "-c", f"docker tag {tag} {name} && docker push -q {name}"] if codec == "gzip" else None
+
     def export(self, tag, path):
         return None
 
@@ -105,4 +143,5 @@ class Docker(Builder):
         subprocess.run(["docker", "builder", "prune", "--all", "--force"], capture_output=True)
 
 
-ALL = [Mica, Buildah, Docker]
+def everyone(work, user):
+    return [Mica(work), OrdinaryMica(work, user), Buildah(work), Docker(work)]
