@@ -32,5 +32,6 @@ mod run;
 mod sharing;
 mod steps;
 mod tidy;
+mod verify;
 mod versions;
 mod why;

@@ -18,6 +18,7 @@ use super::images::{
 use super::lock::LockArguments;
 use super::push::{LoginArguments, LogoutArguments, PushArguments};
 use super::run::RunArguments;
+use super::verify::{AttestArguments, VerifyArguments};
 use crate::environment::Environment;
 
 const EXAMPLES: &str = "\
@@ -113,6 +114,12 @@ pub(crate) enum Command {
     /// Hold the names in a Dockerfile to what they stand for now
     #[command(after_help = super::lock::EXAMPLES)]
     Lock(Box<LockArguments>),
+    /// Sign what is said of an image
+    #[command(after_help = super::verify::ATTEST_EXAMPLES)]
+    Attest(AttestArguments),
+    /// Tell whether an image is what somebody vouches for, or what its sources give
+    #[command(after_help = super::verify::VERIFY_EXAMPLES)]
+    Verify(Box<VerifyArguments>),
     /// Show the versions of a name: when, from what, and what changed
     Log(LogArguments),
     /// Make an earlier version of a name the newest again

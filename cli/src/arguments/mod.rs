@@ -23,6 +23,7 @@ mod run;
 mod secret;
 mod unsupported;
 mod values;
+mod verify;
 
 pub(crate) use build::BuildArguments;
 pub(crate) use command_line::{Command, CommandLine, ContextCommand, DebugCommand, GlobalOptions};
@@ -46,3 +47,4 @@ pub(crate) use run::{RunArguments, run_request};
 pub(crate) use values::size as size_in_bytes;
 #[cfg(test)]
 pub(crate) use values::tests::Fake;
+pub(crate) use verify::{AttestArguments, VerifyArguments};

@@ -309,7 +309,7 @@ fn context(arguments: &BuildArguments) -> Result<ContextInput, ArgumentError> {
 
 fn lock_use(arguments: &BuildArguments) -> LockUse {
     let mode = if arguments.cache.locked { LockMode::Required } else { LockMode::WhenThere };
-    LockUse { file: arguments.cache.lock_file.clone(), mode }
+    LockUse { given: None, file: arguments.cache.lock_file.clone(), mode }
 }
 
 fn dockerfile(arguments: &BuildArguments) -> DockerfileInput {

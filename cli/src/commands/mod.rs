@@ -20,6 +20,7 @@ mod prune;
 mod push;
 mod run;
 mod setup;
+mod verify;
 mod versions;
 mod why;
 mod words;
@@ -73,6 +74,8 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Why(arguments) => why::why(arguments, global, environment),
         Command::Plan(arguments) => why::plan(arguments, global, environment),
         Command::Lock(arguments) => lock::lock(arguments, global, environment),
+        Command::Attest(arguments) => verify::attest(arguments, global, environment),
+        Command::Verify(arguments) => verify::verify(arguments, global, environment),
         Command::Log(arguments) => versions::log(arguments, global, environment),
         Command::Rollback(arguments) => versions::rollback(arguments, global, environment),
         Command::History(arguments) => versions::history(arguments, global, environment),

@@ -456,7 +456,7 @@ impl Engine {
 
 impl Engine {
     /// Brings an image into the store, from its registry if need be, and gives it no name.
-    pub(super) async fn fetch_unnamed(
+    pub(in crate::engine) async fn fetch_unnamed(
         &self,
         reference: &Reference,
         platform: &Platform,
@@ -508,7 +508,7 @@ fn open_layout(host: &Host, text: &str, platform: &Platform) -> Result<Base, Bas
 }
 
 /// Finds the image of an archive for `platform`.
-pub(super) fn open_archived(
+pub(in crate::engine) fn open_archived(
     archive: &Arc<ImageArchive>,
     wanted: Option<&str>,
     platform: &Platform,
@@ -636,7 +636,7 @@ impl Base {
     }
 
     /// Brings an archived image into the store and returns it.
-    pub(super) async fn import(
+    pub(in crate::engine) async fn import(
         &self,
         host: &Arc<Host>,
         events: &EventSender,

@@ -8,6 +8,7 @@ use mica_image::{Dialect, LayerCompression, Platform, Reference};
 use mica_solver::graph::{NetworkMode, Resources};
 
 use super::exchange::options::{CacheExport, CacheImport};
+use super::lock::LockFile;
 
 /// A build.
 #[derive(Debug, Clone)]
@@ -109,6 +110,8 @@ impl ProvenanceMode {
 /// How a lock file is used.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LockUse {
+    /// What everything is held to, instead of a file.
+    pub given: Option<LockFile>,
     /// The file; otherwise it is looked for beside the Dockerfile and in the context.
     pub file: Option<PathBuf>,
     /// How.

@@ -26,6 +26,8 @@ pub struct ImageArchive {
     path: PathBuf,
     storage: Storage,
     images: Vec<ArchivedImage>,
+    /// Entries of a layout that are no images.
+    artifacts: Vec<Descriptor>,
     /// Manifests that old archives lack, made from what they have.
     documents: BTreeMap<ContentDigest, Vec<u8>>,
     /// Where the blobs of old archives are.
@@ -183,6 +185,7 @@ impl ImageArchive {
             path: path.to_owned(),
             storage,
             images: Vec::new(),
+            artifacts: Vec::new(),
             documents: BTreeMap::new(),
             extents: BTreeMap::new(),
         };
@@ -194,6 +197,12 @@ impl ImageArchive {
     #[must_use]
     pub fn images(&self) -> &[ArchivedImage] {
         &self.images
+    }
+
+    /// Lists the manifests of a layout that are no images: signatures and the like.
+    #[must_use]
+    pub fn artifacts(&self) -> &[Descriptor] {
+        &self.artifacts
     }
 
     /// Finds an image by its full name, its tag or its digest; without a name there must be exactly one.
@@ -264,7 +273,7 @@ impl ImageArchive {
     fn find_images(&mut self) -> Result<(), ReadArchiveError> {
         if self.has_member(LAYOUT_FILE)? || self.has_member(INDEX_FILE)? {
             let bytes = self.read_member(INDEX_FILE, MANIFEST_SIZE_MAX)?;
-            self.images = self.layout_images(&bytes)?;
+            (self.artifacts, self.images) = self.layout_images(&bytes)?;
             return Ok(());
         }
         if !self.has_member(MANIFEST_FILE)? {
@@ -279,8 +288,8 @@ impl ImageArchive {
         Ok(())
     }
 
-    /// Groups the entries of `index.json` by what they name.
-    fn layout_images(&self, bytes: &[u8]) -> Result<Vec<ArchivedImage>, ReadArchiveError> {
+    /// Groups the entries of `index.json` by what they name, those that are no images apart.
+    fn layout_images(&self, bytes: &[u8]) -> Result<(Vec<Descriptor>, Vec<ArchivedImage>), ReadArchiveError> {
         let error = |source| ReadArchiveError::Manifest {
             path: self.path.clone(),
             name: INDEX_FILE.to_owned(),
@@ -291,7 +300,9 @@ impl ImageArchive {
             Document::Manifest(_) => return Err(error(InvalidManifest::MediaType(MediaType::OCI_MANIFEST))),
         };
         let mut images: Vec<ArchivedImage> = Vec::new();
-        for mut target in index.manifests {
+        let (artifacts, targets): (Vec<_>, Vec<_>) =
+            index.manifests.into_iter().partition(|entry| !entry.artifact_type.is_empty());
+        for mut target in targets {
             let tag = target.annotations.remove(ANNOTATION_REF_NAME);
             let name = target.annotations.remove(ANNOTATION_IMAGE_NAME).or(tag);
             match images.iter_mut().find(|image| image.target.digest == target.digest) {
@@ -299,7 +310,7 @@ impl ImageArchive {
                 None => images.push(ArchivedImage { target, names: name.into_iter().collect() }),
             }
         }
-        Ok(images)
+        Ok((artifacts, images))
     }
 
     fn add_legacy_image(&mut self, entry: legacy::Entry) -> Result<(), ReadArchiveError> {

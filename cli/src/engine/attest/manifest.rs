@@ -66,3 +66,11 @@ impl AttestationManifest {
         Self { descriptor, bytes: manifest.to_bytes(), blobs }
     }
 }
+
+/// Whether an entry of an index is an attestation, of `image` if that is given.
+pub(crate) fn is_attestation(entry: &Descriptor, image: Option<&ContentDigest>) -> bool {
+    let speaks = |image: &ContentDigest| {
+        entry.annotations.get(REFERENCE_DIGEST).is_some_and(|digest| *digest == image.to_string())
+    };
+    entry.annotations.get(REFERENCE_TYPE).is_some_and(|kind| kind == ATTESTATION) && image.is_none_or(speaks)
+}

@@ -5,11 +5,19 @@
 //! provenance   the predicate that tells what an image was made from
 //! sbom         the predicate that lists the packages in it
 //! say          says of the images of a build what was asked for
+//! key · envelope · seat    signatures, and where what is signed is kept
+//! sign · verify · rebuild  the commands over them
 //! manifest     statements as an image beside the image, the way the reference attaches them
 //! ```
 
+mod envelope;
+mod key;
 pub(crate) mod manifest;
 pub(crate) mod provenance;
+pub(crate) mod rebuild;
 pub(crate) mod say;
 pub(crate) mod sbom;
+mod seat;
+pub(crate) mod sign;
 pub(crate) mod statement;
+pub(crate) mod verify;

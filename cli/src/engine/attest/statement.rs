@@ -62,12 +62,29 @@ impl Statement {
         if subjects.is_empty() {
             subjects.push(subject("_".to_owned()));
         }
+        Self { subject: subjects, ..Self::bare(predicate.kind, predicate.value.clone()) }
+    }
+
+    /// Says something of a kind, of nobody yet.
+    pub(crate) fn bare(kind: &str, predicate: Value) -> Self {
         Self {
             kind: STATEMENT_TYPE.to_owned(),
-            subject: subjects,
-            predicate_type: predicate.kind.to_owned(),
-            predicate: predicate.value.clone(),
+            subject: Vec::new(),
+            predicate_type: kind.to_owned(),
+            predicate,
         }
+    }
+
+    /// Whether it speaks of what has this digest.
+    pub(crate) fn speaks_of(&self, digest: &ContentDigest) -> bool {
+        let hex = digest.hex();
+        self.subject.iter().any(|subject| subject.digest.get("sha256") == Some(&hex))
+    }
+
+    /// Returns the digests it speaks of, for messages.
+    pub(crate) fn digests(&self) -> String {
+        let all = self.subject.iter().filter_map(|subject| subject.digest.get("sha256").cloned());
+        all.collect::<Vec<_>>().join(", ")
     }
 
     /// Returns its bytes; the same statement has the same ones.

@@ -123,6 +123,15 @@ impl LockFile {
         Self { version: VERSION, syntax: None, images: vec![], downloads: vec![], repositories: vec![] }
     }
 
+    /// Returns a lock with these entries.
+    pub(crate) fn holding(
+        images: Vec<LockedImage>,
+        downloads: Vec<LockedDownload>,
+        repositories: Vec<LockedCheckout>,
+    ) -> Result<Self, InvalidLock> {
+        Self { images, downloads, repositories, ..Self::empty() }.checked()
+    }
+
     /// Reads a document.
     pub(super) fn parse(text: &str) -> Result<Self, InvalidLock> {
         let syntax = |error: toml::de::Error| {
@@ -141,15 +150,19 @@ impl LockFile {
         if version != VERSION {
             return Err(InvalidLock::Version(version));
         }
-        let lock: Self = toml::from_str(text).map_err(syntax)?;
+        toml::from_str::<Self>(text).map_err(syntax)?.checked()
+    }
+
+    /// Refuses what could not be looked for.
+    fn checked(self) -> Result<Self, InvalidLock> {
         let is_commit =
             |text: &str| matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if let Some(image) = lock.images.iter().find(|image| image.digest.is_none() && image.ids.is_empty()) {
+        if let Some(image) = self.images.iter().find(|image| image.digest.is_none() && image.ids.is_empty()) {
             return Err(InvalidLock::Nothing(image.name.clone()));
         }
-        match lock.repositories.iter().find(|found| !is_commit(&found.commit)) {
+        match self.repositories.iter().find(|found| !is_commit(&found.commit)) {
             Some(found) => Err(InvalidLock::Commit(found.commit.clone())),
-            None => Ok(lock),
+            None => Ok(self),
         }
     }
 

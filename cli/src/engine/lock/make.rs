@@ -130,7 +130,8 @@ impl Engine {
         events: &EventSender,
     ) -> Result<LockReport, MakeLockError> {
         let LockRequest { mut build, update_all, update } = request;
-        let wanted = std::mem::replace(&mut build.lock, LockUse { file: None, mode: LockMode::Ignored });
+        let wanted =
+            std::mem::replace(&mut build.lock, LockUse { mode: LockMode::Ignored, ..LockUse::default() });
         // What is not kept is asked for, whatever the store remembers.
         build.pull = !build.offline;
         let build = Arc::new(build);

@@ -17,6 +17,6 @@ mod make;
 mod place;
 
 pub(crate) use cover::{not_locked, uncovered_image, uncovered_name, uncovered_source};
-pub(crate) use file::{LockedCheckout, LockedDownload, LockedImage, bare_url};
+pub(crate) use file::{LockFile, LockedCheckout, LockedDownload, LockedImage, bare_url};
 pub(crate) use make::{Change, LockReport, LockRequest, MakeLockError};
 pub(crate) use place::{Lock, LockError, find};

@@ -7,6 +7,8 @@ use super::file::{InvalidLock, LockFile};
 use crate::engine::context::{BuildContext, DockerfileText};
 use crate::engine::request::{LockMode, LockUse};
 
+/// What messages call a lock that is no file.
+const GIVEN: &str = "the provenance";
 /// The usual name.
 const NAME: &str = "mica.lock";
 
@@ -69,6 +71,9 @@ pub(crate) fn find(
     context: &BuildContext,
     dockerfile: &DockerfileText,
 ) -> Result<Option<Lock>, LockError> {
+    if let Some(given) = &wanted.given {
+        return Ok(Some(Lock { path: GIVEN.into(), file: given.clone(), strict: true }));
+    }
     let strict = match wanted.mode {
         LockMode::Ignored => return Ok(None),
         LockMode::WhenThere => false,
