@@ -236,6 +236,21 @@ fn a_rebuild_tells_an_honest_image_from_an_altered_one() {
         "layer 3 (line 5: COPY a b /dir/): /dir/c is there and should not be",
     ]);
     restore(&bench, &old);
+
+    // The bytes of a layer are replaced where they lie, and no digest is made right.
+    let layout = Layout(bench.path("layout"));
+    let manifest = layout.json(&layout.index()["manifests"][0]["digest"]);
+    let path = layout.path(&manifest["layers"][2]["digest"]);
+    let kept = fs::read(&path).unwrap();
+    fs::write(&path, gzip(&tar(&members))).unwrap();
+    tampered(&[
+        "layer 3 (line 5: COPY a b /dir/): blob",
+        "layer 3 (line 5: COPY a b /dir/): /dir/a is different",
+        "layer 3 (line 5: COPY a b /dir/): /dir/c is there and should not be",
+    ]);
+    fs::write(&path, b"no layer at all").unwrap();
+    tampered(&["layer 3 (line 5: COPY a b /dir/): "]);
+    fs::write(&path, kept).unwrap();
     bench.write("b", "not what was built\n");
     tampered(&["input `context` is micaContext1:", "/dir/b has another content"]);
     bench.write("b", "b\n");

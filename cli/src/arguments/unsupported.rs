@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_mica_does_anyway_is_let_through() {
-        for word in ["--provenance=false", "--sbom=false", "--load=false", "--builder=default"] {
+        for word in ["--load=false", "--squash=false", "--builder=default"] {
             let used = used(&[word]);
             assert!(used.refusal().is_none() && used.notices().next().is_none(), "{word}");
         }

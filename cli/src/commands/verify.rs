@@ -107,9 +107,8 @@ fn rebuild(
 }
 
 fn tell_rebuilt(image: &str, rebuilt: &Rebuilt) -> String {
-    let [published, built] = rebuilt.images;
     if rebuilt.problems.is_empty() {
-        if published != built {
+        if !rebuilt.is_same {
             say("times were left out: they are the same only where a build fixes them");
         }
         return format!("{image} for {}: a rebuild gives the same\n", rebuilt.platform);

@@ -61,6 +61,19 @@ pub(crate) enum ImportError {
     Store(#[from] mica_cache::FileError),
 }
 
+impl ImportError {
+    /// Returns the blob whose bytes are not what they should be.
+    pub(crate) fn altered(&self) -> Option<ContentDigest> {
+        match self {
+            Self::Blob { layer, .. }
+            | Self::Read { layer, .. }
+            | Self::Tar { layer, .. }
+            | Self::DiffId { layer, .. } => Some(*layer),
+            _ => None,
+        }
+    }
+}
+
 /// Stores the blob that `stream` brings and returns the layer in it.
 ///
 /// `below` is what the image has below it. Few layers say anything that only makes sense with it (a hard link to a file of a lower

@@ -6,10 +6,11 @@
 //! sbom         the predicate that lists the packages in it
 //! say          says of the images of a build what was asked for
 //! key · envelope · seat    signatures, and where what is signed is kept
-//! sign · verify · rebuild  the commands over them
+//! sign · verify · rebuild    the commands over them; altered  a layer that is not what it should be
 //! manifest     statements as an image beside the image, the way the reference attaches them
 //! ```
 
+mod altered;
 mod envelope;
 mod key;
 pub(crate) mod manifest;

@@ -12,20 +12,24 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::altered::altered_layer;
 use super::provenance::BUILD_TYPE;
-use super::seat::SeatError;
+use super::seat::{Seat, SeatError};
 use super::sign::attached;
 use super::statement::PROVENANCE;
-use crate::engine::Engine;
+use super::verify::content;
+use crate::engine::bases::BaseError;
 use crate::engine::blocking::blocking;
 use crate::engine::build::BuildError;
 use crate::engine::diff::{self, DiffOptions, FileChange};
 use crate::engine::history::{LookError, OpenImage};
 use crate::engine::images;
 use crate::engine::lock::{LockFile, LockedCheckout, LockedDownload, LockedImage};
+use crate::engine::output::StoredImage;
 use crate::engine::request::{
     Attest, BuildRequest, ContextInput, DockerfileInput, LockUse, NoCache, ProvenanceOptions,
 };
+use crate::engine::{Engine, chain};
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
@@ -36,8 +40,8 @@ pub(crate) struct Rebuilt {
     pub problems: Vec<String>,
     /// For which platform images were compared.
     pub platform: Platform,
-    /// The image that was published, and the one that was built.
-    pub images: [ContentDigest; 2],
+    /// Whether even the digests of both images are the same.
+    pub is_same: bool,
 }
 
 /// It could not be told.
@@ -140,7 +144,7 @@ impl Engine {
             return Err(RebuildError::NoProvenance(image.to_owned(), platform));
         };
         let recorded = Provenance::read(&said.statement.predicate)?;
-        let published = seat.bring(self, &platform, events).await?;
+        let published = self.published(&seat, &platform, events).await?;
         let request = recorded.request(request)?;
         let fixed_times = request.source_date_epoch.is_some();
         let report = self.build(request, events, &CancellationToken::new()).await?;
@@ -157,17 +161,62 @@ impl Engine {
         for said in made.said.iter().filter(|said| said.kind == PROVENANCE) {
             problems.extend(other_inputs(&recorded, &Provenance::read(&said.value)?));
         }
-        let (store, id) = (self.host.store.clone(), made.id);
-        let images = [published.id, id];
-        let found = blocking(move || -> Result<_, LookError> {
-            let rebuilt = images::open(&store, &id)?.ok_or(images::FindError::Unknown(id.to_string()))?;
-            let (published, rebuilt) =
-                (OpenImage::open(&store, published)?, OpenImage::open(&store, rebuilt)?);
-            differences(&published, &rebuilt, fixed_times)
+        let id = made.id;
+        let rebuilt = self.open_stored(id).await?;
+        let is_same = match published {
+            Ok(published) => {
+                let published = self.open_stored(published.id).await?;
+                problems.extend(differences(&published, &rebuilt, fixed_times)?);
+                published.image.id == id
+            }
+            Err(altered) => {
+                let layers = seat.layers(&platform).await?;
+                for (digest, why) in altered {
+                    problems.extend(altered_layer(&seat, &layers, &digest, &why, &rebuilt).await);
+                }
+                false
+            }
+        };
+        Ok(Rebuilt { problems, platform, is_same })
+    }
+}
+
+/// Blobs that are not what their digests say, and what is wrong with them.
+type AlteredBlobs = Vec<(ContentDigest, String)>;
+
+impl Engine {
+    /// Brings what was published into the store, unless parts of it are not what their digests say.
+    ///
+    /// A layout is read whole first: of what the store has already nothing would be read again.
+    async fn published(
+        &self,
+        seat: &Seat,
+        platform: &Platform,
+        events: &EventSender,
+    ) -> Result<Result<StoredImage, AlteredBlobs>, RebuildError> {
+        if let Some(archive) = seat.layout() {
+            let (archive, target) = (archive.clone(), seat.target.clone());
+            let (altered, _) = blocking(move || content(&archive, &target)).await;
+            if !altered.is_empty() {
+                return Ok(Err(altered.into_iter().map(|found| (found.digest, found.why)).collect()));
+            }
+        }
+        match seat.bring(self, platform, events).await {
+            Err(LookError::Base(BaseError::Import { source, reference })) => match source.altered() {
+                Some(digest) => Ok(Err(vec![(digest, chain(&source))])),
+                None => Err(LookError::Base(BaseError::Import { source, reference }).into()),
+            },
+            published => Ok(Ok(published?)),
+        }
+    }
+
+    async fn open_stored(&self, id: ContentDigest) -> Result<OpenImage, LookError> {
+        let store = self.host.store.clone();
+        blocking(move || {
+            let image = images::open(&store, &id)?.ok_or(images::FindError::Unknown(id.to_string()))?;
+            OpenImage::open(&store, image)
         })
-        .await?;
-        problems.extend(found);
-        Ok(Rebuilt { problems, platform, images })
+        .await
     }
 }
 

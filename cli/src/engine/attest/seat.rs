@@ -195,6 +195,19 @@ impl Seat {
         }
     }
 
+    /// Returns the layers of the image for a platform, as its manifest has them.
+    pub(crate) async fn layers(&self, platform: &Platform) -> Result<Vec<Descriptor>, SeatError> {
+        let mut document = self.document(&self.target).await?;
+        loop {
+            let chosen = match &document {
+                Document::Manifest(manifest) => return Ok(manifest.layers.clone()),
+                Document::Index(index) => index.select(platform).cloned(),
+            };
+            let Some(chosen) = chosen else { return Ok(Vec::new()) };
+            document = self.document(&chosen).await?;
+        }
+    }
+
     /// Reads a small blob, verified.
     pub(crate) async fn blob(&self, blob: &Descriptor) -> Result<Vec<u8>, SeatError> {
         if blob.size > STATEMENT_SIZE_MAX {

@@ -1,18 +1,16 @@
 //! `mica verify --key`: who says what of an image, and whether the image is still what it was said of.
 
-use std::io::Read as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use mica_image::archive::ImageArchive;
-use mica_image::{Descriptor, Document};
+use mica_image::{ContentDigest, Descriptor, Document};
 
 use super::envelope::Envelope;
 use super::key::{KeyError, VerifyingKey};
 use super::seat::{Seat, SeatError};
 use super::statement::Statement;
-use crate::engine::Engine;
 use crate::engine::blocking::blocking;
+use crate::engine::{Engine, chain};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -66,8 +64,9 @@ impl Engine {
         let mut verified = Verified::default();
         if let Some(archive) = seat.layout() {
             let (archive, target) = (archive.clone(), seat.target.clone());
-            let (problems, blobs) = blocking(move || content(&archive, &target)).await;
-            (verified.problems, verified.blobs) = (problems, blobs);
+            let (altered, blobs) = blocking(move || content(&archive, &target)).await;
+            verified.problems = altered.iter().map(Altered::to_string).collect();
+            verified.blobs = blobs;
             if !verified.problems.is_empty() {
                 return Ok(verified);
             }
@@ -82,7 +81,7 @@ async fn signatures(seat: &Seat, key: &VerifyingKey, verified: &mut Verified) ->
     let mut distrusted = Vec::new();
     let envelopes = match seat.envelopes().await {
         Err(error @ (SeatError::Blob { .. } | SeatError::Archive(_))) => {
-            verified.problems.push(format!("a signed statement: {}", crate::engine::chain(&error)));
+            verified.problems.push(format!("a signed statement: {}", chain(&error)));
             return Ok(());
         }
         envelopes => envelopes?,
@@ -105,53 +104,63 @@ async fn signatures(seat: &Seat, key: &VerifyingKey, verified: &mut Verified) ->
     Ok(())
 }
 
+/// A blob of a layout that is not what its digest says.
+#[derive(Debug, Clone)]
+pub(super) struct Altered {
+    /// The digest it is named by.
+    pub(super) digest: ContentDigest,
+    /// What it is of the image.
+    what: String,
+    /// What is wrong.
+    pub(super) why: String,
+}
+
+impl std::fmt::Display for Altered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}): {}", self.what, self.digest, self.why)
+    }
+}
+
 /// Reads all that a layout has of an image; returns what is not what its digest says, and how much was read.
-fn content(archive: &Arc<ImageArchive>, target: &Descriptor) -> (Vec<String>, usize) {
-    let mut problems = Vec::new();
+pub(super) fn content(archive: &ImageArchive, target: &Descriptor) -> (Vec<Altered>, usize) {
+    let mut altered = Vec::new();
     let mut read = 0;
     let mut open = vec![(target.clone(), "what its name stands for".to_owned())];
     while let Some((at, what)) = open.pop() {
         let document = match archive.read_document(&at) {
             Ok((document, _)) => document,
             Err(error) => {
-                problems.push(format!("{what} ({}): {}", at.digest, crate::engine::chain(&error)));
+                altered.push(Altered { digest: at.digest, what, why: chain(&error) });
                 continue;
             }
         };
         read += 1;
         match document {
             Document::Index(index) => open.extend(index.manifests.into_iter().rev().map(|entry| {
-                let platform =
-                    entry.platform.as_ref().map_or_else(|| "an entry".to_owned(), ToString::to_string);
+                let platform = entry.platform.as_ref().map(ToString::to_string);
+                let platform = platform.unwrap_or_else(|| "an entry".to_owned());
                 (entry, format!("the manifest of {platform}"))
             })),
             Document::Manifest(manifest) => {
                 let layers = manifest.layers.iter().enumerate();
                 let layers = layers.map(|(number, layer)| (layer, format!("layer {} of {what}", number + 1)));
                 let config = (&manifest.config, format!("the config of {what}"));
-                for (blob, name) in std::iter::once(config).chain(layers) {
+                for (blob, what) in std::iter::once(config).chain(layers) {
                     match verify_blob(archive, blob) {
                         Ok(()) => read += 1,
-                        Err(why) => problems.push(format!("{name} ({}): {why}", blob.digest)),
+                        Err(why) => altered.push(Altered { digest: blob.digest, what, why }),
                     }
                 }
             }
         }
     }
-    (problems, read)
+    (altered, read)
 }
 
 fn verify_blob(archive: &ImageArchive, blob: &Descriptor) -> Result<(), String> {
     if blob.media_type.is_foreign() {
         return Ok(());
     }
-    let mut content = archive.open_blob(blob).map_err(|error| crate::engine::chain(&error))?;
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match content.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
+    let mut content = archive.open_blob(blob).map_err(|error| chain(&error))?;
+    std::io::copy(&mut content, &mut std::io::sink()).map(drop).map_err(|error| error.to_string())
 }
