@@ -146,7 +146,7 @@ impl Engine {
         let recorded = Provenance::read(&said.statement.predicate)?;
         let published = self.published(&seat, &platform, events).await?;
         let request = recorded.request(request)?;
-        let fixed_times = request.source_date_epoch.is_some();
+        let fixed_times = request.build_args.contains_key(EPOCH);
         let report = self.build(request, events, &CancellationToken::new()).await?;
         let made = report.images.iter().find(|made| platform.runs(&made.platform));
         let Some(made) = made else {
@@ -251,7 +251,6 @@ impl Provenance {
             dockerfile,
             target: parameters.target,
             platforms: parameters.platforms.iter().map(platform).collect::<Result<_, _>>()?,
-            source_date_epoch: parameters.args.get(EPOCH).and_then(|seconds| seconds.parse().ok()),
             build_args: parameters.args,
             labels: parameters.labels,
             no_cache: NoCache::All,
