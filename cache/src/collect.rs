@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use mica_image::{ContentDigest, LayerId};
 
-use crate::files::{At, FileError, is_absent, list, list_sharded, remove_file, remove_tree};
+use crate::files::{At, FileError, is_absent, list, list_sharded, read_optional, remove_file, remove_tree};
 use crate::images::{ImageRecord, ImageStore, Version};
 use crate::layer::{FsTime, LayerMeta, LayerStore, read_meta};
 use crate::lease::{Pin, living_pins};
 use crate::locks::{Hold, LockError, LockFile};
 use crate::record::{CacheRecord, TreeHash, numbered, read_record};
+use crate::sealed::unseal;
 use crate::store::Store;
 
 /// What a collection keeps besides what is in use.
@@ -65,6 +66,8 @@ pub struct Report {
     pub images: usize,
     /// Records.
     pub records: usize,
+    /// Failures that were kept for a look.
+    pub failures: usize,
     /// Layers.
     pub layers: usize,
     /// Blobs.
@@ -149,6 +152,7 @@ impl Collection<'_> {
         self.collect_images(&metas)?;
         let needed_bytes = self.needed.bytes;
         self.collect_records(&metas)?;
+        self.collect_failures(&metas)?;
         self.collect_layers()?;
         self.collect_blobs()?;
         self.collect_details()?;
@@ -238,6 +242,7 @@ impl Collection<'_> {
         if let Some(manifest) = &image.manifest {
             self.keep_blob(manifest)?;
         }
+        self.needed.details.extend(image.built_by.map(|built_by| built_by.steps.hex()));
         image.tree.iter().try_for_each(|layer| self.keep_layer(&layer.id, metas))
     }
 
@@ -281,6 +286,21 @@ impl Collection<'_> {
             self.needed.details.extend(details.map(|detail| detail.hex()));
         }
         self.collect_empty_keys()
+    }
+
+    /// Removes failures nobody looked at for too long, and all where room is wanted that records need already.
+    fn collect_failures(&mut self, metas: &BTreeMap<LayerId, LayerMeta>) -> Result<(), FileError> {
+        let is_full = self.policy.max_bytes.is_some_and(|max| self.needed.bytes > max);
+        for (path, failure) in self.store.failures().all()? {
+            let is_stale = last_use(&path)?.is_none_or(|used| self.is_stale(used));
+            if (is_full || is_stale) && self.remove_unused_file(&path)? {
+                self.report.failures += 1;
+                continue;
+            }
+            failure.layers.iter().try_for_each(|layer| self.keep_layer(layer, metas))?;
+            self.needed.details.insert(failure.steps.hex());
+        }
+        Ok(())
     }
 
     fn candidates(&self) -> Result<Vec<Candidate>, FileError> {
@@ -360,6 +380,12 @@ impl Collection<'_> {
                 {
                     lock.remove(&path);
                 }
+            }
+        }
+        for (_, path) in list_sharded(&self.root("mounted"))? {
+            let layer = read_optional(&path)?.and_then(|bytes| unseal::<LayerId>(&bytes));
+            if layer.is_none_or(|layer| !self.needed.layers.contains(&layer)) {
+                self.remove_unused_file(&path)?;
             }
         }
         for (_, path) in list(&self.root("contexts"))? {

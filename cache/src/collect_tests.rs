@@ -5,7 +5,8 @@ use mica_image::{ContentDigest, LayerId};
 
 use crate::layer::testing::{commit, file, file_in, ownership, store};
 use crate::{
-    CacheRecord, ImageRecord, KeepImages, KeepPolicy, KeyPart, RecordKey, Replace, Report, Store, VersionInfo,
+    CacheRecord, Failure, ImageRecord, KeepImages, KeepPolicy, KeyPart, RecordKey, Replace, Report, Store,
+    VersionInfo,
 };
 
 const NEVER: &dyn Fn() -> bool = &|| false;
@@ -20,7 +21,7 @@ fn image(store: &Store, layers: &[LayerId], config: &[u8]) -> ContentDigest {
     let platform = "linux/amd64".to_owned();
     store
         .images()
-        .put(&ImageRecord { id, tree, platform, created: 0, manifest: None, lines: vec![] })
+        .put(&ImageRecord { id, tree, platform, created: 0, manifest: None, lines: vec![], built_by: None })
         .unwrap();
     id
 }
@@ -203,4 +204,34 @@ fn old_versions_go_and_what_newer_ones_need_stays() {
     let numbers: Vec<_> =
         reopen(&home).images().versions("app:latest").unwrap().iter().map(|version| version.number).collect();
     assert_eq!(numbers, [4, 5]);
+}
+
+#[test]
+fn a_failure_keeps_its_layers_until_it_is_old_or_in_the_way() {
+    let keep = |store: &Store| {
+        let layer = layer(store, "left by a step");
+        let steps = store.details().put(b"steps").unwrap();
+        store.failures().keep("project", &Failure { when: 1, steps, step: 2, layers: vec![layer] }).unwrap();
+        layer
+    };
+    let (home, store) = store();
+    let layer = keep(&store);
+    drop(store);
+    for spare in [
+        KeepPolicy::UNREACHABLE,
+        KeepPolicy { records_for: Some(std::time::Duration::from_secs(1000)), ..KeepPolicy::TAGGED },
+        KeepPolicy { max_bytes: Some(1000), ..KeepPolicy::UNREACHABLE },
+    ] {
+        assert_eq!(collect(&home, &spare).failures, 0);
+        assert!(has(&home, &layer));
+        let failure = reopen(&home).failures().list().unwrap().remove(0);
+        assert!(reopen(&home).details().get(&failure.steps).unwrap().is_some());
+    }
+    let report = collect(&home, &KeepPolicy::TAGGED);
+    assert_eq!((report.failures, report.layers), (1, 1));
+    assert!(!has(&home, &layer) && reopen(&home).failures().list().unwrap().is_empty());
+    let layer = keep(&reopen(&home));
+    record(&reopen(&home), 1, self::layer(&reopen(&home), "recorded"));
+    assert_eq!(collect(&home, &KeepPolicy { max_bytes: Some(1), ..KeepPolicy::UNREACHABLE }).failures, 1);
+    assert!(!has(&home, &layer));
 }

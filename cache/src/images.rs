@@ -14,6 +14,7 @@ use mica_image::ContentDigest;
 use mica_image::tree::Tree;
 use serde::{Deserialize, Serialize};
 
+use crate::details::DetailId;
 use crate::files::{FileError, Placed, list, read_optional, remove_file, sharded};
 use crate::record::numbered;
 use crate::sealed::{seal, unseal};
@@ -36,6 +37,18 @@ pub struct ImageRecord {
     /// The line of the Dockerfile each history entry stands on, 0 where that is another file's; empty for images from elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<u32>,
+    /// The steps it was built by; nothing for images from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_by: Option<BuiltBy>,
+}
+
+/// The steps of the build that made an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltBy {
+    /// All of them, a detail.
+    pub steps: DetailId,
+    /// The number of the one whose tree the image has.
+    pub last: u32,
 }
 
 /// What is known about a version of a tag.
@@ -101,17 +114,15 @@ impl Store {
 }
 
 impl ImageStore {
-    /// Stores an image; one that is there already stays as it is, but learns the manifest it can be pushed with and the lines
-    /// it is written on now.
+    /// Stores an image; one that is there already stays as it is, but learns the manifest it can be pushed with, the lines
+    /// it is written on now and the steps it was built by. These two are kept also when it comes back from elsewhere.
     pub fn put(&self, image: &ImageRecord) -> Result<(), FileError> {
         let path = self.image_path(&image.id);
-        let known = self.get(&image.id)?.filter(|known| known.tree == image.tree);
-        let Some(known) = known else { return self.shared.write(&path, &seal(image)) };
-        let merged = ImageRecord {
-            manifest: known.manifest.or(image.manifest),
-            lines: if image.lines.is_empty() { known.lines.clone() } else { image.lines.clone() },
-            ..known.clone()
-        };
+        let Some(known) = self.get(&image.id)? else { return self.shared.write(&path, &seal(image)) };
+        let mut merged = if known.tree == image.tree { known.clone() } else { image.clone() };
+        merged.manifest = merged.manifest.or(image.manifest);
+        merged.built_by = image.built_by.or(known.built_by);
+        merged.lines = if image.lines.is_empty() { known.lines.clone() } else { image.lines.clone() };
         if merged != known {
             return self.shared.write(&path, &seal(&merged));
         }
@@ -317,6 +328,7 @@ mod tests {
             created: 5,
             manifest: None,
             lines: vec![],
+            built_by: None,
         }
     }
 
@@ -328,6 +340,16 @@ mod tests {
         let pulled = ImageRecord { manifest: Some(ContentDigest::of(b"m")), ..image(1) };
         images.put(&pulled).unwrap();
         images.put(&image(1)).unwrap();
+        assert_eq!(images.get(&image(1).id).unwrap(), Some(pulled.clone()));
+        let pulled = ImageRecord { lines: vec![3], ..pulled };
+        images.put(&pulled).unwrap();
+        let diff_id = Some(mica_image::DiffId::from_bytes([1; 32]));
+        let tree =
+            vec![mica_image::tree::TreeLayer { id: mica_image::LayerId::from_bytes([1; 32]), diff_id }];
+        let back = ImageRecord { tree: tree.clone(), ..image(1) };
+        images.put(&back).unwrap();
+        assert_eq!(images.get(&image(1).id).unwrap(), Some(ImageRecord { lines: vec![3], ..back }));
+        images.put(&pulled).unwrap();
         assert_eq!(images.get(&image(1).id).unwrap(), Some(pulled));
         assert_eq!(images.list().unwrap().len(), 1);
         assert!(images.remove(&image(1).id).unwrap());

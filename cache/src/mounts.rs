@@ -94,6 +94,11 @@ impl MountStore {
         }
     }
 
+    /// Returns whether the cache mount `id` has a directory already.
+    pub fn exists(&self, id: &str) -> Result<bool, FileError> {
+        Ok(!slots(&self.directory(id))?.is_empty())
+    }
+
     /// Returns all cache mounts.
     pub fn list(&self) -> Result<Vec<CacheMount>, FileError> {
         let mut mounts = Vec::new();

@@ -20,8 +20,10 @@
 //! ├── records/ab/<key>/             <number>: a record; holds/<tree>: the record whose conditions hold there
 //! ├── recent/ab/<place>             the keys last seen at one place of one file
 //! ├── details/ab/<hex>              small texts named by their BLAKE3 digest: listings, logs
+//! ├── failures/ab/<hex>             steps that failed, kept for a look
 //! ├── images/<config digest>        images
 //! ├── tags/<reference>/<n>          versions of a tag
+//! ├── mounted/ab/<hex>              layers that files of contexts became for mounts
 //! ├── downloads/ab/<hex>            what http servers gave
 //! ├── resolved/ab/<hex>             what a registry said a tag was
 //! ├── contexts/<hex>                stat caches of build contexts

@@ -141,7 +141,7 @@ pub struct InlineSource {
 }
 
 /// RUN.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunOp {
     /// The command.
     pub argv: Vec<String>,
@@ -174,7 +174,7 @@ pub struct RunOp {
 }
 
 /// Limits of a step; they do not enter the key.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is the flag of that name; memory in bytes, times in microseconds")]
 pub struct Resources {
     pub memory: Option<i64>,
@@ -187,7 +187,7 @@ pub struct Resources {
 }
 
 /// The network of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
     /// An interface of its own.
@@ -200,7 +200,7 @@ pub enum NetworkMode {
 }
 
 /// The security mode of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecurityMode {
     /// Everything the sandbox offers.
@@ -211,7 +211,7 @@ pub enum SecurityMode {
 }
 
 /// One mount of a RUN.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunMount {
     /// Where, absolute; empty only for a secret that is an environment variable alone.
     pub target: String,
@@ -220,7 +220,7 @@ pub struct RunMount {
 }
 
 /// What is mounted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunMountKind {
     /// Files of another step's result.
@@ -290,7 +290,7 @@ pub enum RunMountKind {
 }
 
 /// How concurrent steps use one cache mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sharing {
     /// All at once.
@@ -367,7 +367,7 @@ pub struct Target {
 }
 
 /// A history entry to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryItem {
     /// `created_by`.
     pub created_by: String,

@@ -16,6 +16,7 @@ mod checks;
 mod command_line;
 mod contexts;
 mod diff;
+mod enter;
 mod exchange;
 mod failures;
 mod grants;

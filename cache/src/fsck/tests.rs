@@ -65,7 +65,15 @@ impl Bench {
         let image = store.blobs().put(b"{\"config\":1}").unwrap();
         let tree = [base, made].map(|id| TreeLayer { id, diff_id: None }).to_vec();
         let platform = "linux/amd64".into();
-        let record = ImageRecord { id: image, tree, platform, created: 5, manifest: None, lines: vec![] };
+        let record = ImageRecord {
+            id: image,
+            tree,
+            platform,
+            created: 5,
+            manifest: None,
+            lines: vec![],
+            built_by: None,
+        };
         store.images().put(&record).unwrap();
         store.images().tag("app:latest", image, VersionInfo::default()).unwrap();
         let resolved = format!("{{\"manifest\":\"{image}\",\"image\":\"{image}\",\"when\":1}}");

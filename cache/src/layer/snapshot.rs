@@ -128,6 +128,13 @@ impl Snapshot {
         self.scratch.path().join("root")
     }
 
+    /// Returns whether the disk has as much room left as what the step wrote takes.
+    pub fn leaves_room(&self) -> Result<bool, FileError> {
+        let upper = self.upper();
+        let disk = rustix::fs::statvfs(&upper).at("look at", &upper)?;
+        Ok(crate::files::disk_usage(&upper) <= disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// Sets the start of the step's window to now, for a step that had to wait after its snapshot was prepared.
     pub fn start_now(&mut self) -> Result<(), FileError> {
         self.start = self.scratch.shared().fs_time()?;

@@ -175,6 +175,16 @@ pub(super) struct RunFlags {
     /// Keep programs from gaining privileges, for example by setuid
     #[arg(long)]
     pub(super) no_new_privileges: bool,
+    /// What is done when a RUN fails: `shell` opens one where it failed, on this terminal
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) on_failure: Option<OnFailure>,
+}
+
+/// What is done when a RUN fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnFailure {
+    /// A shell is opened in its sandbox.
+    Shell,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::build::BuildArguments;
+use super::enter::EnterArguments;
 use super::fsck::FsckArguments;
 use super::history::{
     BlameArguments, DiffArguments, HistoryArguments, LogArguments, PlanArguments, PruneArguments,
@@ -120,6 +121,8 @@ pub(crate) enum Command {
     /// Tell whether an image is what somebody vouches for, or what its sources give
     #[command(after_help = super::verify::VERIFY_EXAMPLES)]
     Verify(Box<VerifyArguments>),
+    /// Open a shell where a step of the last build failed, or before or after any of its steps
+    Enter(EnterArguments),
     /// Show the versions of a name: when, from what, and what changed
     Log(LogArguments),
     /// Make an earlier version of a name the newest again

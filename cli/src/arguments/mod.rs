@@ -9,6 +9,7 @@ mod build;
 mod cache;
 mod command_line;
 mod csv;
+mod enter;
 mod error;
 mod fsck;
 mod history;
@@ -27,6 +28,7 @@ mod verify;
 
 pub(crate) use build::BuildArguments;
 pub(crate) use command_line::{Command, CommandLine, ContextCommand, DebugCommand, GlobalOptions};
+pub(crate) use enter::{EnterArguments, enter_request};
 pub(crate) use error::ArgumentError;
 pub(crate) use fsck::FsckArguments;
 pub(crate) use history::{

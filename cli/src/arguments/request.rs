@@ -136,6 +136,11 @@ impl BuildArguments {
         self.output.quiet || self.display.progress == Some(ProgressMode::Quiet)
     }
 
+    /// Returns whether a shell is to be opened where a RUN failed.
+    pub(crate) fn enters_failure(&self) -> bool {
+        self.run.on_failure.is_some()
+    }
+
     /// Returns what is to be said about flags that have no effect.
     pub(crate) fn notices(&self) -> Vec<String> {
         self.unsupported.notices().collect()
@@ -357,13 +362,18 @@ fn named_context(word: &str) -> Result<(String, String), ArgumentError> {
 }
 
 fn tag(word: &str) -> Result<Reference, ArgumentError> {
+    new_name("--tag", word)
+}
+
+/// Reads a name that is to be given to an image.
+pub(super) fn new_name(flag: &'static str, word: &str) -> Result<Reference, ArgumentError> {
     let reference = Reference::parse(word).map_err(|source| ArgumentError::Reference {
-        flag: "--tag",
+        flag,
         value: word.to_owned(),
         source,
     })?;
     if reference.digest().is_some() {
-        return Err(ArgumentError::value("--tag", word, "a name with a digest cannot be given to an image"));
+        return Err(ArgumentError::value(flag, word, "a name with a digest cannot be given to an image"));
     }
     Ok(reference.with_default_tag())
 }

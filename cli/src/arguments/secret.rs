@@ -55,8 +55,9 @@ pub(super) fn secret(
     Ok((id, source))
 }
 
-fn value_of(name: &str, environment: &dyn Environment) -> Option<SecretSource> {
-    Some(SecretSource::Value(environment.var(name)?.into_vec()))
+/// Returns the secret in a variable of the environment.
+pub(super) fn value_of(name: &str, environment: &dyn Environment) -> Option<SecretSource> {
+    Some(SecretSource::Variable { name: name.to_owned(), value: environment.var(name)?.into_vec() })
 }
 
 /// Parses one `--ssh`: an id alone (the agent of `SSH_AUTH_SOCK`), or with a socket or key files.
@@ -90,8 +91,8 @@ mod tests {
         SecretSource::File(path.into())
     }
 
-    fn value(text: &str) -> SecretSource {
-        SecretSource::Value(text.into())
+    fn value(name: &str, text: &str) -> SecretSource {
+        SecretSource::Variable { name: name.into(), value: text.into() }
     }
 
     #[test]
@@ -100,9 +101,9 @@ mod tests {
         let cases = [
             ("id=a,src=f", Ok(("a", file("f")))),
             ("id=a,source=f,type=file", Ok(("a", file("f")))),
-            ("id=a,env=TOKEN", Ok(("a", value("t0p")))),
-            ("id=a,type=env,src=TOKEN", Ok(("a", value("t0p")))),
-            ("id=npm", Ok(("npm", value("n")))),
+            ("id=a,env=TOKEN", Ok(("a", value("TOKEN", "t0p")))),
+            ("id=a,type=env,src=TOKEN", Ok(("a", value("TOKEN", "t0p")))),
+            ("id=npm", Ok(("npm", value("npm", "n")))),
             ("id=other", Ok(("other", file("other")))),
             (r#"id=a,"src=x,y""#, Ok(("a", file("x,y")))),
             ("id=a,env=UNSET", Err("the environment variable `UNSET` is not set")),

@@ -1,5 +1,6 @@
 //! `mica build`.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,13 +9,15 @@ use mica_image::compress::is_archive;
 use mica_solver::EventSender;
 use tokio_util::sync::CancellationToken;
 
-use super::exit::Failure;
-use super::{check, metadata, print, say, setup};
+use super::exit::{Failure, USAGE};
+use super::{check, enter, metadata, print, say, setup};
 use crate::arguments::{BuildArguments, Call, GlobalOptions, ProgressMode, StandardInput, build_request};
 use crate::diagnostics::{self, Style};
 use crate::engine::build::{BuildError, BuildReport};
+use crate::engine::build_steps::End;
 use crate::engine::context::DockerfileText;
-use crate::engine::request::{BuildRequest, ContextInput, DockerfileInput, Output};
+use crate::engine::enter::{self as entering, EnterRequest};
+use crate::engine::request::{BuildRequest, ContextInput, DockerfileInput, Output, SecretSource};
 use crate::engine::runner::StepError;
 use crate::engine::spool::Spooled;
 use crate::engine::{Engine, chain};
@@ -31,6 +34,12 @@ pub(super) fn run(
     let mut request = build_request(arguments, environment)?;
     let call = arguments.call()?;
     let mode = arguments.progress(environment)?;
+    if arguments.enters_failure() && !enter::has_terminal() {
+        let hint = "build without it: afterwards `mica enter` opens a shell where a step failed".to_owned();
+        return Err(Failure::plain("`--on-failure=shell` needs a terminal")
+            .with_hint(Some(hint))
+            .with_code(USAGE));
+    }
     for notice in arguments.notices() {
         say(&notice);
     }
@@ -41,11 +50,50 @@ pub(super) fn run(
     if call.call != Call::Build {
         return runtime.block_on(check::run(&engine, request, call, environment));
     }
+    let given = arguments.enters_failure().then(|| (request.secrets.clone(), request.ssh.clone()));
     let outcome = runtime.block_on(build(&engine, request, mode, arguments.timings(), environment));
+    let outcome = match (outcome, given) {
+        (Err(failed), Some(given)) if failed.is_kept => {
+            Ok(enter_failure(&engine, &runtime, failed.failure, given, environment))
+        }
+        (Err(failed), _) => Err(failed.failure),
+        (Ok((report, quiet)), _) => finish(arguments, &report, quiet),
+    };
     // Threads that are stuck in a system call must not keep an interrupted build from ending.
     runtime.shutdown_background();
-    let (report, quiet) = outcome?;
-    finish(arguments, &report, quiet)
+    outcome
+}
+
+/// A build that failed.
+struct Failed {
+    failure: Failure,
+    /// Whether what the step left can be entered.
+    is_kept: bool,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_kept: false }
+    }
+}
+
+/// Tells of a failure and opens a shell there; the build has failed all the same.
+fn enter_failure(
+    engine: &Engine,
+    runtime: &tokio::runtime::Runtime,
+    failure: Failure,
+    (secrets, ssh): (BTreeMap<String, SecretSource>, BTreeMap<String, Vec<PathBuf>>),
+    environment: &dyn Environment,
+) -> ExitCode {
+    let code = failure.tell(environment);
+    let request = EnterRequest { command: Vec::new(), secrets, ssh, tty: true, save: None };
+    let entered = entering::find(&engine.host.store, None, End::After)
+        .map_err(enter::failure)
+        .and_then(|entry| enter::enter(engine, runtime, entry, request));
+    if let Err(failure) = entered {
+        failure.tell(environment);
+    }
+    code
 }
 
 /// Reads the context or the Dockerfile from standard input where `-` was given.
@@ -84,7 +132,7 @@ async fn build(
     mode: ProgressMode,
     timings: &[PathBuf],
     environment: &dyn Environment,
-) -> Result<(BuildReport, bool), Failure> {
+) -> Result<(BuildReport, bool), Failed> {
     let stderr = std::io::stderr();
     let paint = Paint::for_stream(&stderr, environment);
     let (view, quiet) = view(mode, environment);
@@ -117,18 +165,19 @@ async fn build(
         Err(Interrupted::By(signal)) => {
             summary.result = BuildResult::Canceled;
             progress.finish(&summary);
-            Err(Failure::plain("").with_code(signal))
+            Err(Failure::plain("").with_code(signal).into())
         }
         Err(Interrupted::Failed(error)) => {
             summary.result = BuildResult::Failed;
             summary.log = log_of(&error);
             progress.finish(&summary);
-            Err(explain(&error, paint))
+            let is_kept = matches!(error, BuildError::Step { kept: true, .. });
+            Err(Failed { failure: explain(&error, paint), is_kept })
         }
     };
     let written = progress.timeline().map_or(Ok(()), |timeline| write_timings(timeline, timings));
     // A build that failed is told before a file that cannot be written.
-    ended.and_then(|report| written.map(|()| report))
+    ended.and_then(|report| Ok(written.map(|()| report)?))
 }
 
 fn write_timings(timeline: &Timeline, paths: &[PathBuf]) -> Result<(), Failure> {
@@ -210,15 +259,15 @@ pub(super) fn explain(error: &BuildError, paint: Paint) -> Failure {
             let mistakes = if errors == 1 { "a mistake".to_owned() } else { format!("{errors} mistakes") };
             Failure::plain(format!("`{}` has {mistakes}: nothing was built", dockerfile.name))
         }
-        BuildError::Step { step, dockerfile, error } => {
-            let message = chain(error);
+        BuildError::Step { step, dockerfile, error: cause, .. } => {
+            let message = chain(cause);
             if let Some(span) = step.span {
                 let place = diagnostics::excerpt(&dockerfile.name, &dockerfile.text, span, &message, paint);
                 say_block(&place);
             }
             let line = step.line.map_or_else(String::new, |line| format!("{}:{line}: ", dockerfile.name));
             let failure = Failure::plain(format!("failed to solve: {line}{message}")).with_hint(error.hint());
-            if matches!(error, StepError::Base(base) if base.is_unavailable()) {
+            if matches!(cause, StepError::Base(base) if base.is_unavailable()) {
                 failure.unavailable()
             } else {
                 failure

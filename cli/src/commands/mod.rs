@@ -9,6 +9,7 @@ mod context;
 mod debug;
 mod diff;
 mod doctor;
+mod enter;
 mod exit;
 mod fsck;
 mod image_index;
@@ -76,6 +77,7 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Lock(arguments) => lock::lock(arguments, global, environment),
         Command::Attest(arguments) => verify::attest(arguments, global, environment),
         Command::Verify(arguments) => verify::verify(arguments, global, environment),
+        Command::Enter(arguments) => enter::run(arguments, global, environment),
         Command::Log(arguments) => versions::log(arguments, global, environment),
         Command::Rollback(arguments) => versions::rollback(arguments, global, environment),
         Command::History(arguments) => versions::history(arguments, global, environment),

@@ -57,6 +57,7 @@ fn describe(report: &Report) -> String {
         (report.versions, "version"),
         (report.images, "image"),
         (report.records, "cached step"),
+        (report.failures, "failed step"),
         (report.layers, "layer"),
         (report.blobs, "blob"),
     ];
@@ -98,6 +99,8 @@ fn what(part: &str) -> &'static str {
         "layers" => "files of images and cached steps",
         "blobs" => "what was pulled, as it came, and configurations",
         "merged" => "many layers in one, for steps",
+        "failures" => "steps that failed, for `mica enter`; their files are among the layers",
+        "mounted" => "what is known of mounted files",
         "records" | "recent" | "details" => "what is known of cached steps",
         "builds" => "reports and output of builds",
         "images" | "tags" | "resolved" | "diff-ids" => "names and versions",

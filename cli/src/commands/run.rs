@@ -24,7 +24,7 @@ pub(super) fn run(
     let runtime = setup::runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = setup::Signals::new();
-        engine.run(request, signals_of(&mut signals)).await
+        engine.run(request, setup::any_of(&mut signals)).await
     });
     runtime.shutdown_background();
     match outcome {
@@ -42,9 +42,4 @@ pub(super) fn run(
             Err(Failure::plain(chain(&error)).with_hint(error.hint()).with_code(code))
         }
     }
-}
-
-/// Waits for a signal that asks the command to end.
-async fn signals_of(signals: &mut setup::Signals) {
-    signals.next().await;
 }

@@ -124,6 +124,11 @@ impl Signals {
     }
 }
 
+/// Waits for a signal that asks a command in the foreground to end.
+pub(super) async fn any_of(signals: &mut Signals) {
+    signals.next().await;
+}
+
 async fn arrived(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => {

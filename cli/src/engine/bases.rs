@@ -623,8 +623,15 @@ impl Base {
         let created =
             self.config.created.as_ref().and_then(Timestamp::unix).map_or(0, |(seconds, _)| seconds);
         let platform = self.platform.to_string();
-        let record =
-            ImageRecord { id: self.id, tree: tree.clone(), platform, created, manifest, lines: vec![] };
+        let record = ImageRecord {
+            id: self.id,
+            tree: tree.clone(),
+            platform,
+            created,
+            manifest,
+            lines: vec![],
+            built_by: None,
+        };
         images.put(&record)?;
         if let Origin::Registry { reference, platform, top, .. } = &self.origin {
             let when = now().unix().map_or(0, |(seconds, _)| seconds);

@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mica_cache::{ImageRecord, VersionInfo};
+use mica_cache::{BuiltBy, DetailId, Failure, FileError, ImageRecord, KeepPolicy, Store, VersionInfo};
 use mica_image::tar::TarOptions;
 use mica_image::tree::Tree;
 use mica_image::{ContentDigest, ImageConfig, LayerId, Platform, Reference, Timestamp};
 use mica_parser::diagnostic::{Diagnostic, Severity};
 use mica_solver::graph::{BuildGraph, HistoryItem, ImageSource, Target};
 use mica_solver::plan::{
-    self, IgnoredPaths, NamedContext, Plan, PlanRequest, Planned, ResolvedImage, plan, unresolved_image,
+    self, IgnoredPaths, NamedContext, Plan, PlanRequest, Planned, ResolvedImage, Setting, plan,
+    unresolved_image,
 };
 use mica_solver::{
-    BuildEvent, EventSender, SolveError, SolveOptions, Solved, Step, StepResult, TaskState, solve,
+    BuildEvent, EventSender, SolveError, SolveOptions, Solved, Step, StepId, StepResult, TaskState, solve,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,7 @@ use super::bases::{BaseError, Bases};
 use super::blocking::blocking;
 use super::build_log::BuildLog;
 use super::build_record::{BuildRecord, Watch};
+use super::build_steps::BuildSteps;
 use super::commit::commit_of;
 use super::context::{BuildContext, ContextError, DockerfileText, read_dockerfile};
 use super::exchange::{self, ExchangeError, Imports};
@@ -90,6 +92,8 @@ pub(crate) enum BuildError {
         /// Why.
         #[source]
         error: StepError,
+        /// Whether what it left is kept, to be entered.
+        kept: bool,
     },
     /// The context or Dockerfile could not be had.
     #[error(transparent)]
@@ -153,7 +157,9 @@ impl BuildError {
     /// Returns what to do about it, where that is known.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Step { error, .. } => error.hint(),
+            Self::Step { error, kept, .. } => {
+                error.hint().or_else(|| kept.then(|| "`mica enter` opens a shell where it failed".to_owned()))
+            }
             Self::Base { error, .. } => error.hint(),
             Self::Lock(error) => error.hint(),
             Self::Store(error) => error.hint().map(str::to_owned),
@@ -231,15 +237,16 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<BuildReport, BuildError> {
         let imports = Arc::new(Imports::open(&self.host, &request.cache_from, events).await);
-        let Begun { request, graph, targets, runner, dockerfile, diagnostics, mut inputs, log, epoch } =
-            begin(self, Arc::new(request), imports.clone(), events).await?;
+        let begun = begin(self, Arc::new(request), imports.clone(), events).await?;
+        let Begun { request, graph, targets, runner, dockerfile, diagnostics, log, epoch, .. } = &begun;
+        let (log, epoch, mut inputs) = (log.clone(), *epoch, begun.inputs.clone());
         let started = now();
         let options = SolveOptions { jobs: request.jobs, cancel: cancel.clone() };
         let mut watch = Watch::default();
         let solved = loop {
-            let solved = watched(&graph, runner.clone(), &options, events, &mut watch).await;
+            let solved = watched(graph, runner.clone(), &options, events, &mut watch).await;
             let brought = match &solved {
-                Ok(solved) => self.bring(&targets, solved).await,
+                Ok(solved) => self.bring(targets, solved).await,
                 Err(_) => Ok(()),
             };
             // Bytes that a cache promised did not come: the steps that count as done because of it are not, and it is not asked again.
@@ -249,13 +256,19 @@ impl Engine {
             brought?;
             break solved;
         };
+        let failed = match &solved {
+            Err(SolveError::Step { step, .. }) => Some(*step),
+            _ => None,
+        };
+        let seen = self.note_steps(&begun, failed).await;
         let mut record = BuildRecord {
             started: log.started(),
             dockerfile: dockerfile.name.clone(),
-            names: local_names(&request).iter().map(Reference::familiar).collect(),
+            names: local_names(request).iter().map(Reference::familiar).collect(),
             images: Vec::new(),
             succeeded: false,
-            steps: watch.steps(&graph, &runner.all_causes()),
+            steps: watch.steps(graph, &runner.all_causes()),
+            seen: seen.steps,
         };
         let solved = match solved {
             Ok(solved) => solved,
@@ -265,32 +278,30 @@ impl Engine {
                     SolveError::Canceled => BuildError::Canceled,
                     SolveError::Panicked(message) => BuildError::Panicked(message),
                     SolveError::Step { step, error } => {
-                        BuildError::Step { step: Box::new(graph.step(step).clone()), dockerfile, error }
+                        let step = Box::new(graph.step(step).clone());
+                        BuildError::Step {
+                            step,
+                            dockerfile: begun.dockerfile,
+                            error,
+                            kept: seen.failure_is_kept,
+                        }
                     }
                 });
             }
         };
         runner.finish().await;
-        let remote = remote_materials(&graph, &runner);
+        let remote = remote_materials(graph, runner);
         inputs.extend(remote.iter().map(|it| (format!("source {}", it.url), it.content.to_string())));
         let mut stored = Vec::new();
-        for target in &targets {
-            stored.push(self.assemble(target, &solved, epoch).await?);
+        for target in targets {
+            stored.push(self.assemble(target, &solved, epoch, seen.steps).await?);
         }
-        let finished = Finished {
-            request: &request,
-            graph: &graph,
-            runner: &runner,
-            dockerfile: &dockerfile,
-            remote: &remote,
-            started,
-            epoch,
-        };
+        let finished = Finished { request, graph, runner, dockerfile, remote: &remote, started, epoch };
         self.say(finished, &mut stored, events).await?;
-        self.tag(&local_names(&request), &stored, &dockerfile, &inputs)?;
-        let exported = self.write_outputs(&request, &stored, events).await?;
+        self.tag(&local_names(request), &stored, dockerfile, &inputs)?;
+        let exported = self.write_outputs(request, &stored, events).await?;
         imports.keep_hits(&self.host.store)?;
-        exchange::export(&self.host, &request, &runner.learned(), events)
+        exchange::export(&self.host, request, &runner.learned(), events)
             .await
             .map_err(|(cache, source)| BuildError::Cache { cache, source })?;
         record.images = stored.iter().map(|image| image.id).collect();
@@ -299,9 +310,9 @@ impl Engine {
         self.sync(events).await?;
         Ok(BuildReport {
             images: stored.iter().map(BuiltImage::of).collect(),
-            warnings: diagnostics,
-            dockerfile,
-            names: local_names(&request).iter().map(Reference::to_string).collect(),
+            warnings: diagnostics.clone(),
+            names: local_names(request).iter().map(Reference::to_string).collect(),
+            dockerfile: begun.dockerfile,
             exported,
         })
     }
@@ -456,26 +467,37 @@ impl Engine {
         target: &Target,
         solved: &Solved,
         epoch: Option<i64>,
+        steps: Option<DetailId>,
     ) -> Result<StoredImage, BuildError> {
         let tree = target.step.map_or_else(Tree::new, |step| match &solved.results[&step] {
             StepResult::Tree(tree) => tree.clone(),
             StepResult::Files(_) => Tree::new(),
         });
         let (store, target) = (self.host.store.clone(), target.clone());
+        let built_by = steps.zip(target.step).map(|(steps, step)| BuiltBy { steps, last: step.0 + 1 });
+        blocking(move || assemble(&store, &target, tree, epoch, built_by)).await
+    }
+
+    /// Stores what the steps saw and made, and keeps what the one that failed left. A build is none the worse without.
+    async fn note_steps(&self, begun: &Begun, failed: Option<StepId>) -> Noted {
+        let seen = begun.runner.take_seen();
+        let steps = BuildSteps::of(&begun.graph, &begun.settings, &seen, failed, &begun.request);
+        let left = failed.filter(|step| seen.trees.contains_key(step)).map(|step| step.0 + 1);
+        let (store, when, project) = (self.host.store.clone(), begun.log.started(), begun.identity.clone());
         blocking(move || {
-            let layers = store.layers();
-            let mut assembled = Vec::with_capacity(tree.len());
-            for layer in &tree {
-                let created = match layer.diff_id {
-                    Some(_) => None,
-                    None => Some(Timestamp::from_unix(layers.require(&layer.id)?.meta().created, 0)),
-                };
-                let diff_id = layers.diff_id(layer, &TarOptions::default())?;
-                assembled.push(AssembledLayer { diff_id, created });
+            let mut noted = Noted::default();
+            let noting = steps.store(&store).and_then(|id| {
+                noted.steps = Some(id);
+                let Some(step) = left else { return Ok(()) };
+                let layers = steps.layers(&store, step)?;
+                keep_failure(&store, &project, &Failure { when, steps: id, step, layers })?;
+                noted.failure_is_kept = true;
+                Ok(())
+            });
+            if let Err(error) = noting {
+                tracing::warn!(error = chain(&error), "what the steps saw and made is not kept");
             }
-            let config = image_config(&target, &assembled, epoch);
-            let lines = lines(&config, &target.history);
-            store_image(&store, config, tree, &target.platform, lines)
+            noted
         })
         .await
     }
@@ -518,6 +540,46 @@ impl Engine {
     }
 }
 
+/// What was noted of a build's steps.
+#[derive(Default)]
+struct Noted {
+    steps: Option<DetailId>,
+    failure_is_kept: bool,
+}
+
+/// Keeps a failure, and removes what an earlier one left that has to go for it.
+fn keep_failure(store: &Store, project: &str, failure: &Failure) -> Result<(), FileError> {
+    if store.failures().keep(project, failure)?
+        && let Err(error) = store.collect(&KeepPolicy::UNREACHABLE, &|| false)
+    {
+        tracing::warn!(error = chain(&error), "what an earlier failure left stays until the next collection");
+    }
+    Ok(())
+}
+
+/// Makes and stores the image of a tree.
+pub(super) fn assemble(
+    store: &Store,
+    target: &Target,
+    tree: Tree,
+    epoch: Option<i64>,
+    built_by: Option<BuiltBy>,
+) -> Result<StoredImage, BuildError> {
+    let layers = store.layers();
+    let mut assembled = Vec::with_capacity(tree.len());
+    for layer in &tree {
+        let created = match layer.diff_id {
+            Some(_) => None,
+            None => Some(Timestamp::from_unix(layers.require(&layer.id)?.meta().created, 0)),
+        };
+        let diff_id = layers.diff_id(layer, &TarOptions::default())?;
+        assembled.push(AssembledLayer { diff_id, created });
+    }
+    let config = image_config(target, &assembled, epoch);
+    let lines = lines(&config, &target.history);
+    store_image(store, config, tree, &target.platform, (lines, built_by))
+}
+
 /// The names an image gets in the store: the build's, and those of outputs that go under a name.
 fn local_names(request: &BuildRequest) -> Vec<Reference> {
     let mut names = request.tags.clone();
@@ -545,6 +607,9 @@ pub(super) struct Begun {
     inputs: BTreeMap<String, String>,
     log: BuildLog,
     epoch: Option<i64>,
+    settings: BTreeMap<StepId, Setting>,
+    /// Tells builds of one Dockerfile in one context from others.
+    identity: String,
 }
 
 /// Plans a build and makes its runner.
@@ -573,8 +638,20 @@ pub(super) async fn begin(
         (&graph, &targets),
         &identity,
     ));
-    let epoch = plan.source_date_epoch;
-    Ok(Begun { request, graph, targets, runner, dockerfile, diagnostics, inputs, log, epoch })
+    let (epoch, settings) = (plan.source_date_epoch, plan.settings);
+    Ok(Begun {
+        request,
+        graph,
+        targets,
+        runner,
+        dockerfile,
+        diagnostics,
+        inputs,
+        log,
+        epoch,
+        settings,
+        identity,
+    })
 }
 
 /// Solves, and takes notice of the events on their way to who shows them.
@@ -611,7 +688,7 @@ pub(super) fn store_image(
     config: ImageConfig,
     tree: Tree,
     platform: &Platform,
-    lines: Vec<u32>,
+    (lines, built_by): (Vec<u32>, Option<BuiltBy>),
 ) -> Result<StoredImage, BuildError> {
     let id = store.blobs().put(&config.to_bytes())?;
     let created = config.created.as_ref().and_then(Timestamp::unix).map_or(0, |(seconds, _)| seconds);
@@ -622,6 +699,7 @@ pub(super) fn store_image(
         created,
         manifest: None,
         lines,
+        built_by,
     };
     store.images().put(&record)?;
     Ok(StoredImage { id, config, tree, platform: platform.clone(), manifest: None, said: Vec::new() })
@@ -688,7 +766,9 @@ fn has_errors(diagnostics: &[Diagnostic]) -> bool {
 /// What a version remembers of how it was made.
 fn inputs(request: &BuildRequest, planned: &PlannedBuild) -> BTreeMap<String, String> {
     let mut inputs = BTreeMap::new();
-    for (name, value) in &request.build_args {
+    // The addresses of proxies may hold passwords, and are no input of what is built.
+    let is_input = |name: &str| !name.to_ascii_lowercase().ends_with("_proxy");
+    for (name, value) in request.build_args.iter().filter(|(name, _)| is_input(name)) {
         inputs.insert(format!("arg {name}"), value.clone());
     }
     for (name, id) in planned.bases.ids() {

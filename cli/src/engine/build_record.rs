@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use mica_cache::DetailId;
 use mica_image::ContentDigest;
 use mica_solver::graph::BuildGraph;
 use mica_solver::{BuildEvent, Op, Step, StepId};
@@ -33,6 +34,9 @@ pub(crate) struct BuildRecord {
     pub succeeded: bool,
     /// Its steps in order.
     pub steps: Vec<StepRecord>,
+    /// What each of them saw and made, a detail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<DetailId>,
 }
 
 /// What became of one step.
@@ -153,16 +157,41 @@ pub(crate) fn last(store: &Path) -> Option<BuildRecord> {
     serde_json::from_slice(&fs::read(newest).ok()?).ok()
 }
 
-/// Returns the steps that go by a name: `#7`, `7`, `stage:line`, or a stage.
+/// Returns the steps that go by a name.
 pub(crate) fn select<'a>(steps: &'a [StepRecord], name: &str) -> Vec<&'a StepRecord> {
-    let number = name.strip_prefix('#').unwrap_or(name).parse::<u32>().ok();
-    let place = name.rsplit_once(':').and_then(|(stage, line)| Some((stage, line.parse::<u32>().ok()?)));
-    let is_meant = |step: &&StepRecord| match (number, place) {
-        (Some(number), _) => step.number == number,
-        (None, Some((stage, line))) => step.stage.as_deref() == Some(stage) && step.line == Some(line),
-        (None, None) => step.stage.as_deref() == Some(name),
-    };
-    steps.iter().filter(is_meant).collect()
+    let name = StepName::parse(name);
+    steps.iter().filter(|step| name.fits(step.number, step.stage.as_deref(), step.line)).collect()
+}
+
+/// What people call steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StepName<'a> {
+    /// `#7` or `7`.
+    Number(u32),
+    /// `stage:line`.
+    Place(&'a str, u32),
+    /// All steps of a stage.
+    Stage(&'a str),
+}
+
+impl<'a> StepName<'a> {
+    /// Tells the kinds of names apart.
+    pub(crate) fn parse(text: &'a str) -> Self {
+        if let Ok(number) = text.strip_prefix('#').unwrap_or(text).parse() {
+            return Self::Number(number);
+        }
+        let place = text.rsplit_once(':').and_then(|(stage, line)| Some((stage, line.parse().ok()?)));
+        place.map_or(Self::Stage(text), |(stage, line)| Self::Place(stage, line))
+    }
+
+    /// Tells whether it is the name of this step.
+    pub(crate) fn fits(self, number: u32, stage: Option<&str>, line: Option<u32>) -> bool {
+        match self {
+            Self::Number(wanted) => number == wanted,
+            Self::Place(wanted, at) => stage == Some(wanted) && line == Some(at),
+            Self::Stage(wanted) => stage == Some(wanted),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ impl Engine {
                 step: Box::new(step.clone()),
                 dockerfile: begun.dockerfile.copy(),
                 error,
+                kept: false,
             })?;
             foresight.known.insert(step.id, known);
             records.push(record);

@@ -83,7 +83,7 @@ impl Engine {
                 created_by: "mica import".to_owned(),
                 ..History::default()
             }];
-            let image = store_image(&store, config, vec![layer], &platform, vec![])?;
+            let image = store_image(&store, config, vec![layer], &platform, (vec![], None))?;
             images::tag(&store, image.id, &name)?;
             store.sync()?;
             Ok(image.id)

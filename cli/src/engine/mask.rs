@@ -30,6 +30,11 @@ impl Masker {
         Self { values: wanted, held: Vec::new() }
     }
 
+    /// Returns what is looked for.
+    pub(crate) fn values(&self) -> &[Vec<u8>] {
+        &self.values
+    }
+
     /// Takes the next piece of output and returns what may be shown of all so far.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<u8> {
         if self.values.is_empty() {

@@ -8,10 +8,10 @@
 //!       └ output    archives, layouts, trees, registries
 //! exchange         caches that travel to other machines
 //! build_record     what became of each step, and its causes      foresee  what would become of it
-//! run              a command in an image
 //! attest           what is said of images: provenance, packages
 //! lock             what names stood for: `mica.lock`
 //! materials        what a build took from elsewhere
+//! run              a command in an image      enter  a command where a step was, over build_steps and mounting
 //! images           finding, listing, naming, removing
 //! image_index      indexes in registries
 //! login            credentials for registries
@@ -20,6 +20,7 @@
 //!
 //! Never here: clap, terminals, environment variables, printing. It becomes a crate of its own with the second front end.
 
+mod agent_socket;
 mod archive_tree;
 mod assemble;
 pub(crate) mod attest;
@@ -29,11 +30,13 @@ mod blocking;
 pub(crate) mod build;
 mod build_log;
 pub(crate) mod build_record;
+pub(crate) mod build_steps;
 pub(crate) mod cause;
 mod checkouts;
 mod commit;
 pub(crate) mod context;
 pub(crate) mod diff;
+pub(crate) mod enter;
 pub(crate) mod exchange;
 mod fetch;
 mod foresee;
@@ -46,6 +49,7 @@ pub(crate) mod lock;
 pub(crate) mod login;
 mod mask;
 mod materials;
+mod mounting;
 pub(crate) mod output;
 mod patterns;
 pub(crate) mod prune;

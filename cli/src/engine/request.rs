@@ -171,15 +171,22 @@ pub(crate) enum NoCache {
 pub(crate) enum SecretSource {
     /// In a file.
     File(PathBuf),
-    /// Given as a value (from the environment).
-    Value(Vec<u8>),
+    /// In a variable of the environment.
+    Variable {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: Vec<u8>,
+    },
 }
 
 impl std::fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Value(_) => f.write_str("Value(redacted)"),
+            Self::Variable { name, .. } => {
+                f.debug_struct("Variable").field("name", name).finish_non_exhaustive()
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use mica_executor::{Cancel, Launch, RunSpec, SandboxError, Stdio, UserSpec};
+use mica_cache::Snapshot;
+use mica_executor::{Cancel, Launch, RunSpec, SandboxError, Source, SourceId, Stdio, UserSpec};
 use mica_image::ImageConfig;
 
 use super::blocking::blocking;
@@ -90,34 +91,55 @@ fn run(host: &Host, request: &RunRequest, cancel: &Cancel) -> Result<Ran, RunErr
         network: network(request.network),
         ..RunSpec::new(argv)
     };
-    let (stdio, attached) = stdio(request).map_err(RunError::Streams)?;
+    let streams = Streams { tty: request.tty, input: request.interactive };
+    let code = in_foreground(host, &snapshot, (&spec, BTreeMap::new()), streams, cancel)?;
+    let kept = if request.keep { keep(host, &snapshot.upper()) } else { None };
+    Ok(Ran { code, kept })
+}
+
+/// What a command in the foreground has to do with the caller's own streams.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Streams {
+    /// It gets a terminal that is passed through to the caller's.
+    pub tty: bool,
+    /// It reads the caller's input.
+    pub input: bool,
+}
+
+/// Runs a command over a snapshot with the caller's streams, and returns its exit code.
+pub(super) fn in_foreground(
+    host: &Host,
+    snapshot: &Snapshot,
+    (spec, sources): (&RunSpec, BTreeMap<SourceId, Source>),
+    streams: Streams,
+    cancel: &Cancel,
+) -> Result<i32, RunError> {
+    let (stdio, attached) = stdio(streams).map_err(RunError::Streams)?;
     let launch = Launch {
         lowers: snapshot.lowers().to_vec(),
         upper: snapshot.upper(),
         work: snapshot.work(),
         skeleton: snapshot.skeleton(),
         scratch: snapshot.mount_point(),
-        sources: BTreeMap::new(),
+        sources,
         resolv_conf: host.resolv_conf.clone(),
         stdio,
         grace: Launch::GRACE,
     };
     let sandbox = host.sandbox().map_err(|error| RunError::Start { code: 125, error })?;
-    let ended = sandbox.run(&spec, launch, &mut |_, _| {}, cancel);
+    let ended = sandbox.run(spec, launch, &mut |_, _| {}, cancel);
     drop(attached);
-    let status = match ended {
-        Ok(status) => status.code(),
-        Err(SandboxError::Cancelled) => 143,
+    match ended {
+        Ok(status) => Ok(status.code()),
+        Err(SandboxError::Cancelled) => Ok(143),
         Err(error) => {
             let code = match &error {
                 SandboxError::Execute { code, .. } => u8::try_from(*code).unwrap_or(126),
                 _ => 125,
             };
-            return Err(RunError::Start { code, error });
+            Err(RunError::Start { code, error })
         }
-    };
-    let kept = if request.keep { keep(host, &snapshot.upper()) } else { None };
-    Ok(Ran { code: status, kept })
+    }
 }
 
 /// Moves what a command changed to where it can be looked at, and forgets what was kept longest ago.
@@ -163,8 +185,8 @@ fn env(config: &ImageConfig, request: &RunRequest) -> Vec<(String, String)> {
                 .map_or((pair.clone(), String::new()), |(name, value)| (name.into(), value.into()))
         })
         .collect();
-    if request.tty && !env.iter().any(|(name, _)| name == "TERM") {
-        env.push(("TERM".to_owned(), "xterm".to_owned()));
+    if request.tty {
+        name_terminal(&mut env);
     }
     for (name, value) in &request.env {
         env.retain(|(known, _)| known != name);
@@ -173,19 +195,26 @@ fn env(config: &ImageConfig, request: &RunRequest) -> Vec<(String, String)> {
     env
 }
 
+/// Gives a command with a terminal a name for it.
+pub(super) fn name_terminal(env: &mut Vec<(String, String)>) {
+    if !env.iter().any(|(name, _)| name == "TERM") {
+        env.push(("TERM".to_owned(), "xterm".to_owned()));
+    }
+}
+
 fn workdir(config: &ImageConfig, request: &RunRequest) -> String {
     let wanted = request.workdir.clone().unwrap_or_else(|| config.config.working_dir.clone());
     if wanted.starts_with('/') { wanted } else { format!("/{wanted}") }
 }
 
 /// The caller's own streams, or a terminal; without `-i` nothing is read.
-fn stdio(request: &RunRequest) -> std::io::Result<(Stdio, Option<Attached>)> {
+fn stdio(streams: Streams) -> std::io::Result<(Stdio, Option<Attached>)> {
     use std::os::fd::AsFd as _;
-    if request.tty {
-        let (stdio, attached) = attach(request.interactive)?;
+    if streams.tty {
+        let (stdio, attached) = attach(streams.input)?;
         return Ok((stdio, Some(attached)));
     }
-    let stdin = if request.interactive {
+    let stdin = if streams.input {
         std::io::stdin().as_fd().try_clone_to_owned()?
     } else {
         std::fs::File::open("/dev/null")?.into()

@@ -32,7 +32,7 @@ pub(crate) enum SecretError {
 /// Reads a secret.
 pub(crate) fn read(source: &SecretSource) -> Result<Vec<u8>, SecretError> {
     let value = match source {
-        SecretSource::Value(value) => value.clone(),
+        SecretSource::Variable { value, .. } => value.clone(),
         SecretSource::File(path) => {
             let failed = |source| SecretError::Read { path: path.clone(), source };
             let file = File::open(path).map_err(failed)?;
@@ -60,9 +60,10 @@ mod tests {
     #[test]
     fn values_have_a_limit() {
         let limit = usize::try_from(SIZE_MAX).unwrap();
-        assert_eq!(read(&SecretSource::Value(vec![b'x'; limit])).unwrap().len(), limit);
+        let variable = |length| SecretSource::Variable { name: "TOKEN".into(), value: vec![b'x'; length] };
+        assert_eq!(read(&variable(limit)).unwrap().len(), limit);
         let endless = SecretSource::File("/dev/zero".into());
-        for too_large in [SecretSource::Value(vec![b'x'; limit + 1]), endless] {
+        for too_large in [variable(limit + 1), endless] {
             assert!(matches!(read(&too_large), Err(SecretError::TooLarge)));
         }
     }

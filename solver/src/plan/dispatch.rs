@@ -229,6 +229,14 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
         if !config.user.is_empty() {
             state.user.clone_from(&config.user);
         }
+        if let (Content::Tree(step), true) = (&self.state.content, self.is_base()) {
+            self.draft.set(*step, || self.state.setting(self.state.image.clone(), Vec::new()));
+        }
+    }
+
+    /// Whether the stage stands on an image, not on another stage.
+    fn is_base(&self) -> bool {
+        matches!(self.plan.stages.get(self.index).base, Base::Image(_))
     }
 
     /// Expands a word with the variables in effect; names that are not set are warned of.
@@ -309,7 +317,17 @@ impl<'p, 'a> StageBuilder<'p, 'a> {
     /// Adds an entry to the history; `step` is what made its layer.
     pub(super) fn record(&mut self, command: &Command<'_>, created_by: String, step: Option<StepId>) {
         let line = if command.elsewhere.is_some() { 0 } else { command.node.start_line };
-        self.state.history.push(HistoryItem { created_by, step, line });
+        let item = HistoryItem { created_by, step, line };
+        self.state.since_step.push(item.clone());
+        self.state.history.push(item);
+        if let Some(step) = step {
+            let history = std::mem::take(&mut self.state.since_step);
+            self.draft.set(step, || {
+                let mut config = self.state.image.clone();
+                config.history.clear();
+                self.state.setting(config, history)
+            });
+        }
     }
 
     /// Returns the step whose files `source` has, of which `path` is wanted; `None` while the stage has not been gone through.

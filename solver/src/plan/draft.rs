@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use mica_image::Platform;
 use mica_parser::syntax::Span;
 
+use super::outcome::Setting;
 use super::paths;
 use crate::graph::{BuildGraph, ContextSource, ImageSource, InlineSource, Op, Step, StepId};
 
@@ -14,6 +15,7 @@ pub(super) struct Draft {
     steps: Vec<(Step, Vec<(u32, StepId)>)>,
     known: HashMap<blake3::Hash, StepId>,
     contexts: BTreeMap<Option<String>, (StepId, BTreeSet<String>)>,
+    settings: BTreeMap<StepId, Setting>,
 }
 
 /// Where a step comes from and what it is called.
@@ -113,8 +115,13 @@ impl Draft {
         id
     }
 
-    /// Makes the graph.
-    pub(super) fn finish(mut self) -> BuildGraph {
+    /// Notes what a stage is like after a step; of stages that share one the first counts.
+    pub(super) fn set(&mut self, step: StepId, setting: impl FnOnce() -> Setting) {
+        self.settings.entry(step).or_insert_with(setting);
+    }
+
+    /// Makes the graph, and tells what stages are like after its steps.
+    pub(super) fn finish(mut self) -> (BuildGraph, BTreeMap<StepId, Setting>) {
         for (id, wanted) in self.contexts.into_values() {
             if let Op::Context(source) = &mut self.steps[id.0 as usize].0.op {
                 source.wanted = simplest(wanted);
@@ -124,7 +131,7 @@ impl Draft {
         for (step, inputs) in self.steps {
             graph.add(step, &inputs);
         }
-        graph
+        (graph, self.settings)
     }
 }
 

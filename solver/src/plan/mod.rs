@@ -39,7 +39,7 @@ mod unused;
 
 pub use blame::unresolved_image;
 pub use epoch::EpochSource;
-pub use outcome::{Outline, OutlineArg, OutlineMount, Plan, Planned, StageSummary, UnusedArgument};
+pub use outcome::{Outline, OutlineArg, OutlineMount, Plan, Planned, Setting, StageSummary, UnusedArgument};
 pub use planner::plan;
 pub use request::{
     BaseImages, IgnoredPaths, Knowledge, NamedContext, NoCache, PlanRequest, ResolvedImage, SourceTime,

@@ -1,9 +1,12 @@
 //! What planning gives.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+
+use mica_image::ImageConfig;
+use serde::{Deserialize, Serialize};
 
 use super::epoch::EpochSource;
-use crate::graph::{BuildGraph, ImageSource, Target};
+use crate::graph::{BuildGraph, HistoryItem, ImageSource, StepId, Target};
 
 /// How far planning came.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Plan {
     pub source_date_epoch: Option<i64>,
     /// Build arguments that no ARG declares.
     pub unused: Vec<UnusedArgument>,
+    /// What stages are like after their steps: bases, RUN, COPY, ADD and WORKDIR.
+    pub settings: BTreeMap<StepId, Setting>,
 }
 
 /// A build argument that no ARG declares.
@@ -40,6 +45,21 @@ pub struct UnusedArgument {
     pub name: String,
     /// A declared one that it may be meant to be.
     pub nearest: Option<String>,
+}
+
+/// What a stage is like after a step: what a command there would be given, and what an image of it would say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The environment in order, ARGs in effect included.
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute.
+    pub cwd: String,
+    /// USER as written; empty is root.
+    pub user: String,
+    /// The image configuration; the history in it is the base's, and only the base's own step has it.
+    pub config: ImageConfig,
+    /// The history entries since the step below, the step's own last.
+    pub history: Vec<HistoryItem>,
 }
 
 /// A stage as `--call=targets` lists it.

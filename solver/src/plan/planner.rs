@@ -106,8 +106,10 @@ fn dispatch_all(
         targets.push(plan.finish(*target, &states, &mut draft));
         outline.get_or_insert_with(|| outline::outline(plan, *target, &states));
     }
+    let (graph, settings) = draft.finish();
     Some(Plan {
-        graph: draft.finish(),
+        graph,
+        settings,
         targets,
         stages: outline::stages(&Sections::of(file)),
         outline: outline?,

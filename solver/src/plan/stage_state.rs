@@ -3,6 +3,7 @@
 use mica_image::{ImageConfig, Platform};
 
 use super::environment::Environment;
+use super::outcome::Setting;
 use super::outline::Captured;
 use super::request::Knowledge;
 use crate::graph::{HistoryItem, StepId};
@@ -27,6 +28,8 @@ pub(super) struct StageState {
     pub(super) image: ImageConfig,
     /// The history entries of this stage, those of the stages below it left out.
     pub(super) history: Vec<HistoryItem>,
+    /// The history entries since the last step, those of the stages below included.
+    pub(super) since_step: Vec<HistoryItem>,
     pub(super) env: Environment,
     /// Working directory, absolute.
     pub(super) cwd: String,
@@ -49,6 +52,7 @@ impl StageState {
             content,
             image,
             history: Vec::new(),
+            since_step: Vec::new(),
             env: Environment::default(),
             cwd: "/".to_owned(),
             user: String::new(),
@@ -72,8 +76,17 @@ impl StageState {
             build_args: self.build_args.clone(),
             workdir_set: self.workdir_set,
             base: self.base,
+            since_step: self.since_step.clone(),
             ..Self::new(self.content.clone(), image, self.platform.clone())
         }
+    }
+}
+
+impl StageState {
+    /// Returns what the stage is like now; `config` is its configuration with or without the base's history.
+    pub(super) fn setting(&self, config: ImageConfig, history: Vec<HistoryItem>) -> Setting {
+        let (env, cwd, user) = (self.env.pairs().to_vec(), self.cwd.clone(), self.user.clone());
+        Setting { env, cwd, user, config, history }
     }
 }
 

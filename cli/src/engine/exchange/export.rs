@@ -181,7 +181,7 @@ struct Secrets(Masker);
 impl Secrets {
     fn of(request: &BuildRequest) -> Self {
         let values = request.secrets.values().filter_map(|secret| match secret {
-            SecretSource::Value(value) => Some(value.clone()),
+            SecretSource::Variable { value, .. } => Some(value.clone()),
             // One that cannot be read was given to no step either.
             SecretSource::File(path) => std::fs::read(path).ok(),
         });

@@ -14,12 +14,11 @@ mod places;
 mod reason;
 mod run;
 mod source;
-mod ssh;
 mod workdir;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mica_cache::{CacheRecord, KeyPart as RecordPart, PlaceId, RecordKey, Store, TreeHash};
 use mica_image::LayerId;
@@ -31,7 +30,7 @@ use mica_solver::{
 };
 
 pub(crate) use error::StepError;
-pub(crate) use run::network;
+pub(crate) use run::{network, spec, without_network};
 pub(crate) use source::Download;
 use source::SourceFiles;
 
@@ -39,6 +38,7 @@ use super::Host;
 use super::bases::Bases;
 use super::blocking::blocking;
 use super::build_log::BuildLog;
+use super::build_steps::Seen;
 use super::cause::{Cause, in_one_line};
 use super::exchange::{Imports, Learned};
 use super::lock::Lock;
@@ -92,6 +92,8 @@ pub(crate) struct Shared {
     /// The records of steps that were hits or ran, where a cache is to be exported.
     used: Mutex<BTreeMap<StepId, CacheRecord>>,
     in_images: HashSet<StepId>,
+    /// What is told of steps after the build.
+    seen: Mutex<Seen>,
 }
 
 impl EngineRunner {
@@ -123,6 +125,7 @@ impl EngineRunner {
             diff_ids,
             used: Mutex::default(),
             in_images,
+            seen: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -176,6 +179,11 @@ impl EngineRunner {
         self.shared.causes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns what was seen of the steps so far.
+    pub(super) fn take_seen(&self) -> Seen {
+        std::mem::take(&mut *self.shared.seen())
+    }
+
     /// Returns what a step made when it ran last at its place, on top of `parent`.
     pub(super) async fn made_before(
         &self,
@@ -195,6 +203,17 @@ impl EngineRunner {
 }
 
 impl Shared {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes notice of a step's tree.
+    fn note_tree(&self, step: StepId, result: &StepResult) {
+        if let StepResult::Tree(tree) = result {
+            self.seen().trees.insert(step, tree.clone());
+        }
+    }
+
     fn files(&self, step: StepId) -> Arc<SourceFiles> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.get(&step).cloned().expect("a source step is resolved before anything sees it")
@@ -262,14 +281,21 @@ impl StepRunner for EngineRunner {
     type Error = StepError;
 
     async fn source(&self, step: &Step, cx: &StepContext) -> Result<StepResult, StepError> {
-        source::resolve(&self.shared, step, cx).await
+        let result = source::resolve(&self.shared, step, cx).await?;
+        self.shared.note_tree(step.id, &result);
+        Ok(result)
     }
 
     async fn contents(&self, step: &Step, inputs: &StepInputs) -> Result<KeyParts, StepError> {
         let (shared, step, inputs) = (self.shared.clone(), step.clone(), inputs.clone());
         blocking(move || match &step.op {
             Op::Copy(copy) => copy::contents(&shared, &step, copy, &inputs),
-            Op::Run(run) => mounts::contents(&shared, &step, run, &inputs),
+            Op::Run(run) => {
+                let parts = mounts::contents(&shared, &step, run, &inputs)?;
+                let known = mounts::known(&shared, step.id, run, &inputs);
+                shared.seen().mounts.insert(step.id, known);
+                Ok(parts)
+            }
             _ => Ok(KeyParts::default()),
         })
         .await
@@ -287,6 +313,7 @@ impl StepRunner for EngineRunner {
         blocking(move || match lookup::find(&shared, &step, &key, &parent)? {
             Some(result) => {
                 shared.note_met(&key);
+                shared.note_tree(step.id, &result);
                 Ok(Lookup::Hit(result))
             }
             None => {
@@ -324,6 +351,7 @@ impl StepRunner for EngineRunner {
         // The store may have the layer because quite another step made it.
         let layer = executed.result.tree().last().map(|layer| layer.id);
         executed.equal_output &= layer.is_some_and(|layer| before.contains(&layer));
+        self.shared.note_tree(step.id, &executed.result);
         self.shared.diff_ids.start(&self.shared.store, step.id, &executed.result);
         Ok(executed)
     }

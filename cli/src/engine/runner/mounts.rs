@@ -2,22 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use mica_cache::{MountLease, Ownership, Sharing as CacheSharing};
+use mica_cache::{MountLease, Sharing as CacheSharing};
 use mica_executor::copy::{Layout, SelectRequest, SourcePattern, select};
-use mica_executor::{MountKind, MountSpec, Source, SourceId, Writes};
-use mica_image::root_dir::{Links, RootDir};
 use mica_image::tree::{FollowLast, MergedTree, Tree, TreeLayer, resolve};
 use mica_solver::graph::{NetworkMode, RunMount, RunMountKind, RunOp, Sharing};
-use mica_solver::{KeyParts, Step, StepInputs, StepResult};
+use mica_solver::{KeyParts, Step, StepId, StepInputs, StepResult};
 
 use super::copy::{Bearer, Taken, copy_into, layer_of};
 use super::source::SourceFiles;
-use super::ssh::AgentSocket;
 use super::{Shared, StepError};
 use crate::engine::chain;
+use crate::engine::mounting::{self, Given, KnownMount, MountError, Prepared, Shows};
 use crate::engine::patterns::DockerfilePatterns;
-use crate::engine::secret::{self, SecretError};
-use crate::engine::ssh::Agent;
 
 /// The sandbox's own version; raised when a change of it could be seen by a step.
 const SANDBOX_VERSION: u32 = 1;
@@ -112,21 +108,33 @@ fn take(
     }
 }
 
-/// What a step's mounts need while it runs.
-#[derive(Default)]
-pub(super) struct Prepared {
-    /// For the portable description.
-    pub specs: Vec<MountSpec>,
-    /// What stands behind their names on this host.
-    pub sources: BTreeMap<SourceId, Source>,
-    /// Variables that secrets set.
-    pub env: Vec<(String, String)>,
-    /// Values to be kept out of the log.
-    pub secrets: Vec<Vec<u8>>,
-    /// Cache mounts in use, by name.
-    pub leases: BTreeMap<String, MountLease>,
-    /// Sockets of agents.
-    pub sockets: Vec<AgentSocket>,
+/// The mounts of a step with what they show, as far as [`contents`] found it out.
+pub(super) fn known(shared: &Shared, step: StepId, run: &RunOp, inputs: &StepInputs) -> Vec<KnownMount> {
+    let taken = shared.taken(step);
+    let shows = |mount: &RunMount, content: Option<&Taken>| match (&mount.kind, content) {
+        (RunMountKind::Bind { slot, source, .. }, Some(content)) => match inputs.slot(*slot) {
+            Some(StepResult::Tree(tree)) => Shows::Layers { tree: tree.clone(), path: source.clone() },
+            _ => Shows::Selection {
+                digest: blake3::Hash::from_bytes(content.selection.digest()).to_hex().to_string(),
+                path: content.single_name().unwrap_or_default(),
+            },
+        },
+        (RunMountKind::Cache { from, .. }, content) => {
+            Shows::Cache { name: cache_name(mount, content), filled: from.is_some() }
+        }
+        _ => Shows::Itself,
+    };
+    let with_content = with_content(run, &taken);
+    with_content
+        .into_iter()
+        .map(|(mount, content)| KnownMount { mount: mount.clone(), shows: shows(mount, content) })
+        .collect()
+}
+
+/// The mounts of a step, each with what it takes.
+fn with_content<'a>(run: &'a RunOp, taken: &'a [Taken]) -> Vec<(&'a RunMount, Option<&'a Taken>)> {
+    let mut taken = taken.iter();
+    run.mounts.iter().map(|mount| (mount, content_source(mount).and_then(|_| taken.next()))).collect()
 }
 
 /// Prepares all mounts of `run`.
@@ -138,17 +146,38 @@ pub(super) fn prepare(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Prepared, StepError> {
     let taken = shared.taken(step.id);
-    let mut taken = taken.iter();
-    let mounts: Vec<_> =
-        run.mounts.iter().map(|mount| (mount, content_source(mount).and_then(|_| taken.next()))).collect();
-    let leases = take_caches(shared, step, &mounts, cancelled)?;
-    let mut prepared = Prepared { leases, ..Prepared::default() };
-    for (number, (mount, content)) in mounts.into_iter().enumerate() {
-        let id = SourceId(format!("mount-{number}"));
-        let mut preparing = Preparing { shared, step, inputs, prepared: &mut prepared, id };
-        preparing.mount(mount, content)?;
+    let with_content = with_content(run, &taken);
+    let leases = take_caches(shared, step, &with_content, cancelled)?;
+    let mut known = known(shared, step.id, run, inputs);
+    for (mount, (_, content)) in known.iter_mut().zip(with_content) {
+        if let (Shows::Selection { digest, path }, Some(content)) = (&mount.shows, content) {
+            // Files of a context become a layer of their own, so that what `.dockerignore` leaves out stays out and nothing of the
+            // host is mounted.
+            let id = layer_of(shared, step, content)?;
+            shared.store.layers().remember_mounted(digest, &id)?;
+            mount.shows = Shows::Layers { tree: vec![TreeLayer { id, diff_id: None }], path: path.clone() };
+        }
     }
-    Ok(prepared)
+    let given = Given {
+        store: &shared.store,
+        secrets: &shared.request.secrets,
+        ssh: &shared.request.ssh,
+        search_path: &shared.host.path,
+    };
+    let prepared = mounting::prepare(&given, &known, leases).map_err(|error| failed(step, error))?;
+    match prepared.absent.iter().find(|absent| absent.required) {
+        Some(absent) => Err(StepError::missing(step, absent.what, &absent.id, absent.help())),
+        None => Ok(prepared),
+    }
+}
+
+fn failed(step: &Step, error: MountError) -> StepError {
+    match error {
+        MountError::Secret { .. } => StepError::mount(step, chain(&error)),
+        MountError::Agent { .. } => StepError::mount(step, error.to_string()),
+        MountError::Layer(error) => error.into(),
+        MountError::File(error) => error.into(),
+    }
 }
 
 /// Takes every cache of a step, each once and all in one order: steps that wait for each other's would wait for ever.
@@ -194,148 +223,16 @@ fn cache_name(mount: &RunMount, content: Option<&Taken>) -> String {
     name
 }
 
-struct Preparing<'a> {
-    shared: &'a Shared,
-    step: &'a Step,
-    inputs: &'a StepInputs,
-    prepared: &'a mut Prepared,
-    id: SourceId,
-}
-
-impl Preparing<'_> {
-    fn mount(&mut self, mount: &RunMount, content: Option<&Taken>) -> Result<(), StepError> {
-        let kind = match &mount.kind {
-            RunMountKind::Bind { slot, source, read_only } => {
-                let content = content.expect("a bind mount has content");
-                Some(self.bind(*slot, source, *read_only, content)?)
-            }
-            RunMountKind::Cache { read_only, .. } => Some(self.cache(mount, *read_only, content)),
-            RunMountKind::Tmpfs { size } => Some(MountKind::Tmpfs { size: *size }),
-            RunMountKind::Secret { .. } => self.secret(mount)?,
-            RunMountKind::Ssh { id, required, mode, uid, gid } => {
-                self.ssh(mount, id, *required, (*uid, *gid, *mode))?
-            }
-            RunMountKind::Script { content } => {
-                Some(MountKind::File { content: content.clone(), mode: 0o755 })
-            }
-        };
-        if let Some(kind) = kind {
-            self.prepared.specs.push(MountSpec { target: mount.target.clone(), kind });
-        }
-        Ok(())
-    }
-
-    /// Files of a stage are its layers' directories; files of a context become a layer of their own first, so that what
-    /// `.dockerignore` leaves out stays out and nothing of the host is mounted.
-    fn bind(
-        &mut self,
-        slot: u32,
-        source: &str,
-        read_only: bool,
-        content: &Taken,
-    ) -> Result<MountKind, StepError> {
-        let (tree, subpath) = match self.inputs.slot(slot) {
-            Some(StepResult::Tree(tree)) => (tree.clone(), source.to_owned()),
-            _ => {
-                let layer = layer_of(self.shared, self.step, content)?;
-                let file_name = content.single_name().unwrap_or_default();
-                (vec![TreeLayer { id: layer, diff_id: None }], file_name)
-            }
-        };
-        let lowers = self.lowers(&tree)?;
-        let writes = if read_only { Writes::Refused } else { Writes::Discarded };
-        Ok(MountKind::Overlay { lowers, subpath, writes })
-    }
-
-    fn lowers(&mut self, tree: &Tree) -> Result<Vec<SourceId>, StepError> {
-        let lowers = self.shared.store.layers().lowers(tree)?;
-        let mut ids = Vec::with_capacity(lowers.len());
-        for (number, path) in lowers.into_iter().enumerate() {
-            let id = SourceId(format!("{}-{number}", self.id.0));
-            self.prepared.sources.insert(id.clone(), Source::Path(path));
-            ids.push(id);
-        }
-        Ok(ids)
-    }
-
-    fn cache(&mut self, mount: &RunMount, read_only: bool, content: Option<&Taken>) -> MountKind {
-        let name = cache_name(mount, content);
-        let lease = self.prepared.leases.get(&name).expect("all caches were taken before");
-        self.prepared.sources.insert(self.id.clone(), Source::Path(lease.path().to_owned()));
-        MountKind::Bind { source: self.id.clone(), subpath: String::new(), readonly: read_only }
-    }
-
-    fn secret(&mut self, mount: &RunMount) -> Result<Option<MountKind>, StepError> {
-        let RunMountKind::Secret { id, env, required, mode, uid, gid } = &mount.kind else { return Ok(None) };
-        let value = match self.shared.request.secrets.get(id) {
-            None if *required => {
-                let help =
-                    format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`");
-                return Err(StepError::missing(self.step, "secret", id, help));
-            }
-            None => None,
-            Some(source) => Some(secret::read(source).map_err(|error| self.bad_secret(id, &error))?),
-        };
-        if let Some(name) = env {
-            let text = secret::text(value.as_deref().unwrap_or_default());
-            let text = text.map_err(|error| self.bad_secret(id, &error))?;
-            self.prepared.env.push((name.clone(), text));
-        }
-        let Some(value) = value else { return Ok(None) };
-        self.prepared.secrets.push(value.clone());
-        if mount.target.is_empty() {
-            return Ok(None);
-        }
-        self.prepared.sources.insert(self.id.clone(), Source::Content(value));
-        Ok(Some(MountKind::Secret { source: self.id.clone(), uid: *uid, gid: *gid, mode: *mode }))
-    }
-
-    fn bad_secret(&self, id: &str, error: &SecretError) -> StepError {
-        StepError::mount(self.step, format!("secret `{id}`: {}", chain(error)))
-    }
-
-    fn ssh(
-        &mut self,
-        mount: &RunMount,
-        id: &str,
-        required: bool,
-        (uid, gid, mode): (u32, u32, u32),
-    ) -> Result<Option<MountKind>, StepError> {
-        let Some(given) = self.shared.request.ssh.get(id) else {
-            if required {
-                let help = format!("give it with `--ssh {id}`, or `--ssh {id}=SOCKET|KEY`");
-                return Err(StepError::missing(self.step, "ssh agent", id, help));
-            }
-            return Ok(None);
-        };
-        let store = &self.shared.store;
-        let agent = Agent::open(store, given, &self.shared.host.path)
-            .map_err(|error| StepError::mount(self.step, format!("ssh `{id}`: {}", chain(&error))))?;
-        let owner = (store.ownership() != Ownership::Single).then_some((uid, gid));
-        let socket = AgentSocket::open(store.layers().begin()?, agent, owner, mode).map_err(|error| {
-            StepError::mount(self.step, format!("ssh `{id}`: cannot make a socket: {error}"))
-        })?;
-        self.prepared.sources.insert(self.id.clone(), Source::Path(socket.path().to_owned()));
-        self.prepared.sockets.push(socket);
-        self.prepared.env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));
-        Ok(Some(MountKind::SshSocket { source: self.id.clone() }))
-    }
-}
-
 /// Fills the directory of a new cache mount.
 fn fill(
     shared: &Shared,
     step: &Step,
     directory: &std::path::Path,
-    (uid, gid, mode): (u32, u32, u32),
+    owner: (u32, u32, u32),
     content: Option<&Taken>,
 ) -> std::io::Result<()> {
     if let Some(content) = content {
         copy_into(shared, step, content, directory).map_err(std::io::Error::other)?;
     }
-    let top = RootDir::open(directory, Links::Refused)?;
-    if shared.store.ownership() != Ownership::Single {
-        top.set_owner(b"", uid, gid)?;
-    }
-    top.set_mode(b"", mode)
+    mounting::own(shared.store.ownership(), directory, owner)
 }

@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use mica_cache::Snapshot;
 use mica_executor::{
-    Cancel, Launch, MountSpec, NetworkMode, Resources, RunSpec, SecurityMode, Stdio, Stream, Ulimit, UserSpec,
+    Cancel, Launch, MountSpec, NetworkMode, Resources, RunSpec, SandboxError, SecurityMode, Stdio, Stream,
+    Ulimit, UserSpec,
 };
 use mica_solver::graph::{self, RunOp};
 use mica_solver::{BuildEvent, Executed, LogStream, Op};
 
-use super::mounts::{self, Prepared};
-use super::{StepError, Turn, Work, copy, lookup};
+use super::{StepError, Turn, Work, copy, lookup, mounts};
 use crate::engine::blocking::blocking;
+use crate::engine::chain;
 use crate::engine::mask::Masker;
+use crate::engine::mounting::Prepared;
 
 /// Lines of output kept for the error message.
 const TAIL_LINES: usize = 20;
@@ -70,15 +73,21 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     if cancel.is_cancelled() {
         return Err(StepError::Canceled);
     }
-    let ended = ended.map_err(|error| StepError::sandbox(&work.step, error))?;
-    if !ended.success() {
-        let command = op.argv.join(" ");
-        return Err(StepError::Command {
-            command,
-            status: ended,
-            tail: output.tail.into(),
-            log: output.path,
-        });
+    let ran = match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            let command = op.argv.join(" ");
+            Err(StepError::Command { command, status, tail: output.tail.into(), log: output.path })
+        }
+        // What cannot be executed has a sandbox to be looked into as well.
+        Err(error @ SandboxError::Execute { .. }) => Err(StepError::sandbox(&work.step, error)),
+        Err(error) => return Err(StepError::sandbox(&work.step, error)),
+    };
+    if let Err(failure) = ran {
+        if let Err(error) = keep(work, snapshot, &prepared.secrets) {
+            tracing::warn!(error = chain(&error), "what the step left is not kept");
+        }
+        return Err(failure);
     }
     let duration = begin.elapsed();
     work.storing();
@@ -95,8 +104,34 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     })
 }
 
+/// Keeps what a failed command left, for `mica enter`: unless it holds a secret, or the disk is too full for it.
+fn keep(work: &Work, snapshot: Snapshot, secrets: &[Vec<u8>]) -> Result<(), StepError> {
+    let shared = &work.shared;
+    let layers = shared.store.layers();
+    // What is too short to be masked is looked for all the same: to keep nothing for a chance hit does no harm.
+    let mut wanted = Masker::new(secrets.iter().map(Vec::as_slice)).values().to_vec();
+    wanted.extend(secrets.iter().map(|secret| secret.trim_ascii_end().to_vec()));
+    if let Some(path) = snapshot.find(&wanted)? {
+        let message = format!(
+            "what the step left is not kept for `mica enter`: `/{}` holds a secret",
+            String::from_utf8_lossy(&path)
+        );
+        work.cx.events.send_blocking(BuildEvent::Warning { message });
+        return Ok(());
+    }
+    if !snapshot.leaves_room()? {
+        let message = "what the step left is not kept for `mica enter`: the disk has too little room left";
+        work.cx.events.send_blocking(BuildEvent::Warning { message: message.to_owned() });
+        return Ok(());
+    }
+    let parent = layers.tree(&work.inputs.parent)?;
+    let committed = layers.commit_upper(snapshot, &parent, &|_| false, copy::seconds_now().0)?;
+    shared.note_tree(work.step.id, &lookup::with_layer(&work.inputs.parent, committed.layer.id()));
+    Ok(())
+}
+
 /// The portable description of the command.
-fn spec(
+pub(crate) fn spec(
     op: &RunOp,
     mounts: Vec<MountSpec>,
     secrets: &[(String, String)],
@@ -138,12 +173,15 @@ fn network_in_effect(work: &Work, wanted: NetworkMode) -> NetworkMode {
         return wanted;
     };
     if !shared.network_told.swap(true, Ordering::Relaxed) {
-        let message = format!(
-            "steps run without a network: {problem}; or let them use the host's with `--network=host`"
-        );
+        let message = without_network(problem);
         work.cx.events.send_blocking(BuildEvent::Warning { message });
     }
     NetworkMode::None
+}
+
+/// Says why steps have no network.
+pub(crate) fn without_network(problem: &str) -> String {
+    format!("steps run without a network: {problem}; or let them use the host's with `--network=host`")
 }
 
 pub(crate) const fn network(mode: graph::NetworkMode) -> NetworkMode {

@@ -21,7 +21,7 @@ const MOST_CONNECTIONS: usize = 32;
 
 /// A listening socket and its thread; dropping it ends all connections.
 #[derive(Debug)]
-pub(super) struct AgentSocket {
+pub(crate) struct AgentSocket {
     path: PathBuf,
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
@@ -30,7 +30,7 @@ pub(super) struct AgentSocket {
 
 impl AgentSocket {
     /// Makes the socket below `scratch`; its owner is set only where files have owners.
-    pub(super) fn open(
+    pub(crate) fn open(
         scratch: Scratch,
         agent: Agent,
         owner: Option<(u32, u32)>,
@@ -50,7 +50,7 @@ impl AgentSocket {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
