@@ -32,11 +32,113 @@ fn each_file_has_a_line_and_a_source() {
     assert_eq!(deeds(&bench, "/app/new"), [(9, None, true)]);
     assert_eq!(deeds(&bench, "/out/made"), [(10, from("made"), true)]);
     assert_eq!(deeds(&bench, "/out/moved"), [(10, from("moved"), true)]);
+    let text = bench.mica(&["blame", "app", "/out/moved"]).succeeds().stdout;
+    assert!(text.contains("from `moved` in `build`, put by line 3: RUN mv /tmp/m /moved"), "{text}");
     let text = bench.mica(&["blame", "app", "/gone"]).succeeds().stdout;
     assert!(text.contains("removed by line 9: RUN rm /gone") && text.contains("from `gone`"), "{text}");
     let listed = bench.mica(&["blame", "app", "/app"]).succeeds().stdout;
     assert!(listed.contains("/app/a  put by line 6: COPY src /app/"), "{listed}");
     bench.mica(&["blame", "app", "/never"]).exits(1).says(&["/never"]);
+}
+
+/// Copies, moves, overwrites, deletions, links and packages of both kinds of databases.
+const EVERYTHING: &str = "\
+FROM base AS tools
+RUN mkdir -p /t/sub; echo tool > /t/tool; echo sub > /t/sub/file; cp /t/tool /t/copy
+COPY given /t/given
+
+FROM base
+COPY src /app/
+COPY --from=tools /t /opt/t/
+RUN mv /app/moved /app/elsewhere; echo over > /app/over; rm -r /app/gone; ln /app/kept /app/name; ln -s kept /app/link
+COPY over /app/over
+RUN --mount=type=bind,target=/ctx sh /ctx/install dpkg tree 2.1-1
+RUN --mount=type=bind,target=/ctx sh /ctx/install dpkg less 590; echo mine > /usr/bin/tree
+RUN --mount=type=bind,target=/ctx sh /ctx/install apk curl 8.1-r0
+RUN mkdir /app/gone; echo again > /app/gone/file
+COPY --from=tools /t/tool /t/sub/file /last/
+";
+
+/// What package managers leave: files, and what they know of them.
+const INSTALL: &str = "\
+mkdir -p /usr/bin /usr/share/doc/$2; echo $2 > /usr/bin/$2; echo doc > /usr/share/doc/$2/README
+test -e /sbin || ln -s usr/bin /sbin
+case $1 in
+dpkg)
+    mkdir -p /var/lib/dpkg/info
+    printf 'Package: %s\\nStatus: install ok installed\\nVersion: %s\\n\\n' $2 $3 >> /var/lib/dpkg/status
+    printf '%s\\n' /. /sbin /sbin/$2 /usr/share/doc/$2 /usr/share/doc/$2/README > /var/lib/dpkg/info/$2.list ;;
+apk)
+    mkdir -p /lib/apk/db
+    printf 'C:Q1\\nP:%s\\nV:%s\\nF:usr/bin\\nR:%s\\nF:usr/share/doc/%s\\nR:README\\n\\n' $2 $3 $2 $2 >> /lib/apk/db/installed ;;
+esac
+";
+
+#[test]
+fn every_file_of_an_image_is_blamed_on_the_right_line() {
+    let Some(bench) = Bench::with_base() else { return };
+    for name in ["moved", "over", "kept", "gone/file"] {
+        bench.write(&format!("src/{name}"), format!("{name} of src\n"));
+    }
+    bench.write("over", "final\n").write("given", "given\n").write("install", INSTALL);
+    bench.dockerfile(EVERYTHING);
+    bench.mica(&["build", "-t", "app", "."]).succeeds();
+    let mut found = Vec::new();
+    for blamed in json(&bench, &["blame", "--json", "app", "/"]).as_array().unwrap() {
+        let deed = &blamed["deeds"][0];
+        if deed["line"].is_null() {
+            continue;
+        }
+        let word =
+            |value: &serde_json::Value| value.as_str().map(|text| format!(" {text}")).unwrap_or_default();
+        let mut told = format!("{} {}", blamed["path"].as_str().unwrap(), deed["line"]);
+        if deed["puts"].is_null() {
+            told.push_str(" removed");
+        }
+        told.push_str(&(word(&deed["package"]) + &word(&deed["from"])));
+        let source = &deed["source"];
+        if source.is_object() {
+            told.push_str(&format!(
+                " < {}{}{}",
+                source["line"],
+                word(&source["stage"]),
+                word(&source["from"])
+            ));
+        }
+        found.push(told);
+    }
+    let expected = [
+        "/app/elsewhere 8",
+        "/app/gone/file 13",
+        "/app/kept 8",
+        "/app/link 8",
+        "/app/name 8",
+        "/app/over 9 over",
+        "/last/file 14 t/sub/file < 2 tools",
+        "/last/tool 14 t/tool < 2 tools",
+        "/lib/apk/db/installed 12",
+        "/opt/t/copy 7 t/copy < 2 tools",
+        "/opt/t/given 7 t/given < 3 tools given",
+        "/opt/t/sub/file 7 t/sub/file < 2 tools",
+        "/opt/t/tool 7 t/tool < 2 tools",
+        "/sbin 10 tree 2.1-1",
+        "/usr/bin/curl 12 curl 8.1-r0",
+        "/usr/bin/less 11 less 590",
+        "/usr/bin/tree 11",
+        "/usr/share/doc/curl/README 12 curl 8.1-r0",
+        "/usr/share/doc/less/README 11 less 590",
+        "/usr/share/doc/tree/README 10 tree 2.1-1",
+        "/var/lib/dpkg/info/less.list 11",
+        "/var/lib/dpkg/info/tree.list 10",
+        "/var/lib/dpkg/status 11",
+    ];
+    assert_eq!(found, expected);
+    let text = bench.mica(&["blame", "app", "/usr/bin/less"]).succeeds().stdout;
+    assert!(text.contains("with the package less 590"), "{text}");
+    // An image that comes back from elsewhere is still the one that was built here.
+    bench.mica(&["save", "app", "--format", "oci", "-o", "../app.tar"]).succeeds();
+    bench.mica(&["diff", "app", "../app.tar"]).succeeds();
+    assert_eq!(deeds(&bench, "/app/over")[0].0, 9);
 }
 
 #[test]

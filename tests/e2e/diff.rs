@@ -127,3 +127,26 @@ fn archives_layouts_and_tars_can_be_compared() {
     assert_eq!(elsewhere.mica(&["images", "-q"]).succeeds().stdout.lines().count(), 2);
     assert_eq!(files(&difference(&bench, &["--semantic", "app", "../files.tar"], 1)), [""; 0]);
 }
+
+#[test]
+fn layers_can_be_compared() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM scratch\nCOPY a /a\nCOPY b /b\nCOPY a /c\n").write("a", "a").write("b", "b");
+    bench.mica(&["build", "-t", "app", "."]).succeeds();
+    assert_eq!(files(&difference(&bench, &["app#1", "app#3"], 1)), ["/a removed", "/c added"]);
+    assert_eq!(files(&difference(&bench, &["app#..1", "app#..2"], 1)), ["/b added"]);
+    let by = difference(&bench, &["app#..2", "app"], 1);
+    assert_eq!(
+        (files(&by), &by["files"][0]["by"]),
+        (vec!["/c added".to_owned()], &"line 4: COPY a /c".into())
+    );
+    assert!(by["config"].as_array().unwrap().is_empty());
+    assert!(files(&difference(&bench, &["app@1#..3", "app"], 0)).is_empty());
+    bench.mica(&["save", "app", "-o", "../app.tar"]).succeeds();
+    assert_eq!(files(&difference(&bench, &["../app.tar#2", "app#3"], 1)), ["/b removed", "/c added"]);
+    for wrong in ["app#4", "app#0", "app#..4"] {
+        bench.mica(&["diff", wrong, "app"]).exits(2).says(&["has no layer", "it has 3"]);
+    }
+    let table = bench.mica(&["history", "app"]).succeeds().stdout;
+    assert!(table.lines().nth(1).unwrap().starts_with("#3 "), "{table}");
+}

@@ -1,6 +1,8 @@
 //! Versions of a name: log, going back, old versions anywhere a name goes, pruning.
 
-use crate::support::Bench;
+use rustix::process::Signal;
+
+use crate::support::{Bench, Person};
 
 /// Five versions of `app`; version n has the file `/n` and `/file` with the content n.
 fn five_versions() -> Bench {
@@ -125,4 +127,55 @@ fn the_commit_of_the_context_is_remembered() {
     let versions = log(&bench);
     assert_eq!(versions[0]["commit"], commit);
     assert_eq!(versions[0]["inputs"]["arg A"], "7");
+}
+
+/// Paths and what became of them, from one version to another.
+fn changes(bench: &Bench, from: usize, to: usize) -> Vec<String> {
+    let sides = [format!("app@{from}"), format!("app@{to}")];
+    let ran = bench.mica(&["diff", "--semantic", "--json", &sides[0], &sides[1]]).exits(1);
+    let difference: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let told = |file: &serde_json::Value| {
+        format!("{} {}", file["change"].as_str().unwrap(), file["path"].as_str().unwrap())
+    };
+    difference["files"].as_array().unwrap().iter().map(told).collect()
+}
+
+#[test]
+fn all_of_it_is_right_after_a_killed_build_too() {
+    for person in [Person::Myself, Person::Ordinary] {
+        let Some(bench) = Bench::with_base_for(person) else { return };
+        let dockerfile = "FROM base\nCOPY file /file\nCOPY own /own/\nRUN cat /file > /copy\n";
+        bench.dockerfile(dockerfile);
+        for number in 1..=5 {
+            bench.write("file", format!("{number}\n")).write(&format!("own/{number}"), "x");
+            bench.mica(&["build", "-t", "app", "."]).succeeds();
+        }
+        bench
+            .write("file", "6\n")
+            .dockerfile(&format!("{dockerfile}RUN echo started; touch /late; sleep 86441.5\n"));
+        let mut build = bench.start_build(&["-t", "app"]);
+        build.wait_for_output("started");
+        build.signal(Signal::KILL);
+        assert_eq!(build.end().0, None);
+        for from in 1..5 {
+            for to in from + 1..=5 {
+                let mut expected = vec!["changed /copy".to_owned(), "changed /file".to_owned()];
+                expected.extend((from + 1..=to).map(|number| format!("added /own/{number}")));
+                assert_eq!(changes(&bench, from, to), expected);
+            }
+        }
+        let says = |image: &str| bench.mica(&["run", "--rm", image, "cat", "/copy"]).succeeds().stdout;
+        assert_eq!((says("app"), says("app@2")), ("5\n".to_owned(), "2\n".to_owned()));
+        bench.mica(&["rollback", "app", "@3"]).succeeds();
+        assert_eq!(says("app"), "3\n");
+        let told = bench.mica(&["prune", "--keep-versions", "3", "--all"]).succeeds().stdout;
+        assert!(told.starts_with("removed 3 versions, 2 images"), "{told}");
+        let kept: Vec<u64> = log(&bench).iter().map(|version| version["version"].as_u64().unwrap()).collect();
+        assert_eq!(kept, [6, 5, 4]);
+        assert_eq!((says("app@4"), says("app@5"), says("app@6")), ("4\n".into(), "5\n".into(), "3\n".into()));
+        bench.mica(&["fsck"]).succeeds();
+        bench.dockerfile(dockerfile).mica(&["build", "-t", "app", "."]).succeeds();
+        assert_eq!(says("app"), "6\n");
+        assert_eq!(bench.leftovers(), Vec::<std::path::PathBuf>::new());
+    }
 }

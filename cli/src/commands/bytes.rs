@@ -91,7 +91,17 @@ fn in_one_line(blamed: &Blamed) -> Option<String> {
 
 fn deed_line(deed: &Told) -> String {
     let place = deed.line.map_or_else(|| "base".to_owned(), |line| format!("line {line}"));
-    let from = deed.from.as_ref().map(|from| format!("  from `{from}`")).unwrap_or_default();
     let verb = if deed.puts.is_some() { "put by" } else { "removed by" };
-    format!("{verb} {place}: {}{from}", shortened(&deed.instruction))
+    let mut text = format!("{verb} {place}: {}", shortened(&deed.instruction));
+    if let Some(package) = &deed.package {
+        text.push_str(&format!("  with the package {package}"));
+    }
+    if let Some(from) = &deed.from {
+        text.push_str(&format!("  from `{from}`"));
+    }
+    if let Some(source) = &deed.source {
+        let stage = source.stage.as_ref().map(|stage| format!(" in `{stage}`")).unwrap_or_default();
+        text.push_str(&format!("{stage}, {}", deed_line(source)));
+    }
+    text
 }

@@ -97,9 +97,13 @@ pub(super) fn history(
     if arguments.json {
         return print_json(&lines);
     }
-    let mut rows = vec![head(&["LINE", "SIZE", "MADE", "INSTRUCTION"])];
+    let mut rows = vec![head(&["LAYER", "LINE", "SIZE", "MADE", "INSTRUCTION"])];
+    let mut above = lines.iter().filter(|line| line.layer.is_some()).count();
     rows.extend(lines.iter().map(|line| {
+        let number = above;
+        above -= usize::from(line.layer.is_some());
         vec![
+            line.layer.map_or_else(|| "-".to_owned(), |_| format!("#{number}")),
             line.line.map_or_else(|| "-".to_owned(), |line| line.to_string()),
             line.size.map_or_else(|| "-".to_owned(), size),
             line.created.map_or_else(|| "-".to_owned(), age),

@@ -52,6 +52,16 @@ pub(crate) enum LookError {
     /// An archive, layout or registry could not be read.
     #[error(transparent)]
     Base(#[from] super::bases::BaseError),
+    /// The image has fewer layers.
+    #[error("`{image}` has no layer {layer}: it has {layers}")]
+    NoLayer {
+        /// The image as named.
+        image: String,
+        /// The layer asked for, counted from 1.
+        layer: usize,
+        /// How many there are.
+        layers: usize,
+    },
     /// A tar of a file system could not be read.
     #[error("cannot read `{path}`")]
     Tar {
@@ -118,8 +128,8 @@ pub(crate) fn history(store: &Store, image: &StoredImage) -> Result<Vec<HistoryL
     Ok(history)
 }
 
-/// The instruction in the words of the Dockerfile.
-fn instruction(created_by: &str) -> String {
+/// Returns an instruction of a history in the words of the Dockerfile.
+pub(super) fn instruction(created_by: &str) -> String {
     let text = created_by.strip_suffix(" # buildkit").unwrap_or(created_by).trim();
     let text = text.strip_prefix("/bin/sh -c #(nop) ").map_or(text, str::trim_start);
     match text.strip_prefix("/bin/sh -c ") {
@@ -140,9 +150,41 @@ pub(crate) struct OpenImage {
     pub layers: Vec<OpenLayer>,
     /// Its files.
     pub tree: MergedTree,
+    /// Which of the image's layers these are, where they are not all.
+    pub part: Option<Part>,
+}
+
+/// Some of an image's layers, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// One alone.
+    Layer(usize),
+    /// Those up to one.
+    UpTo(usize),
+}
+
+impl Part {
+    /// Splits `IMAGE#3` and `IMAGE#..3`.
+    pub(crate) fn split(text: &str) -> (&str, Option<Self>) {
+        let Some((image, part)) = text.rsplit_once('#') else { return (text, None) };
+        let part = match part.strip_prefix("..") {
+            Some(last) => last.parse().ok().map(Self::UpTo),
+            None => part.parse().ok().map(Self::Layer),
+        };
+        if part.is_some() { (image, part) } else { (text, None) }
+    }
+
+    /// Returns the positions of the layers from 0, and the number of the last.
+    fn range(self) -> (std::ops::Range<usize>, usize) {
+        match self {
+            Self::Layer(number) => (number.saturating_sub(1)..number, number),
+            Self::UpTo(number) => (0..number, number),
+        }
+    }
 }
 
 /// One layer of an [`OpenImage`].
+#[derive(Clone)]
 pub(crate) struct OpenLayer {
     /// Its id.
     pub id: LayerId,
@@ -172,10 +214,26 @@ impl OpenImage {
             let index = Arc::new(store.layers().require(&layer)?.load_index()?);
             layers.push(OpenLayer { id: layer, entry, index });
         }
-        let lookup =
-            |layer: &OpenLayer| -> (LayerId, Arc<dyn LayerLookup>) { (layer.id, layer.index.clone()) };
-        let tree = MergedTree::new(layers.iter().map(lookup).collect());
-        Ok(Self { image, history, layers, tree })
+        let tree = merged(&layers);
+        Ok(Self { image, history, layers, tree, part: None })
+    }
+
+    /// Leaves out all but some of the layers; `name` is for the message where they are not there.
+    pub(crate) fn only(mut self, part: Part, name: &str) -> Result<Self, LookError> {
+        let (range, layer) = part.range();
+        let layers = self.layers.len();
+        let Some(kept) = self.layers.get(range).filter(|_| layer > 0) else {
+            return Err(LookError::NoLayer { image: name.to_owned(), layer, layers });
+        };
+        self.layers = kept.to_vec();
+        let entries: Vec<usize> = self.layers.iter().map(|layer| layer.entry).collect();
+        self.history = entries.iter().map(|entry| self.history[*entry].clone()).collect();
+        for (entry, layer) in self.layers.iter_mut().enumerate() {
+            layer.entry = entry;
+        }
+        self.tree = merged(&self.layers);
+        self.part = Some(part);
+        Ok(self)
     }
 
     /// Returns the history entry of a layer.
@@ -187,6 +245,12 @@ impl OpenImage {
     pub(crate) fn last_deed(&self, path: &[u8]) -> Option<(usize, Deed)> {
         (0..self.layers.len()).rev().find_map(|layer| Some((layer, self.layers[layer].deed(path)?)))
     }
+}
+
+/// Returns the files that layers show together.
+pub(super) fn merged(layers: &[OpenLayer]) -> MergedTree {
+    let lookup = |layer: &OpenLayer| -> (LayerId, Arc<dyn LayerLookup>) { (layer.id, layer.index.clone()) };
+    MergedTree::new(layers.iter().map(lookup).collect())
 }
 
 impl OpenLayer {
@@ -215,6 +279,18 @@ impl OpenLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_are_named_by_their_number() {
+        for (text, expected) in [
+            ("app#3", ("app", Some(Part::Layer(3)))),
+            ("app@2#..10", ("app@2", Some(Part::UpTo(10)))),
+            ("app", ("app", None)),
+            ("./a#b.tar", ("./a#b.tar", None)),
+        ] {
+            assert_eq!(Part::split(text), expected);
+        }
+    }
 
     #[test]
     fn instructions_are_told_as_they_were_written() {

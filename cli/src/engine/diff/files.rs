@@ -120,8 +120,8 @@ pub(super) fn compare(
     after: &OpenImage,
     options: DiffOptions,
 ) -> Result<Vec<FileChange>, LookError> {
-    // An id stands for the configuration, which holds the digests of all layers.
-    if before.image.id == after.image.id {
+    let ids = |image: &OpenImage| image.layers.iter().map(|layer| layer.id).collect::<Vec<_>>();
+    if ids(before) == ids(after) {
         return Ok(Vec::new());
     }
     let (old, new) = (Listing::of(&before.tree)?, Listing::of(&after.tree)?);

@@ -72,10 +72,16 @@ pub(crate) fn compare(
     after: &OpenImage,
     options: DiffOptions,
 ) -> Result<Difference, LookError> {
+    // Some layers of an image have no configuration of their own.
+    let are_whole = before.part.is_none() && after.part.is_none();
+    let config = match are_whole {
+        true => config::compare(&before.image.config, &after.image.config, options),
+        false => Vec::new(),
+    };
     Ok(Difference {
         images: [before.image.id, after.image.id],
         files: files::compare(before, after, options)?,
-        config: config::compare(&before.image.config, &after.image.config, options),
+        config,
         layers: layers::pair(&before.history, &after.history),
     })
 }

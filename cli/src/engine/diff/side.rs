@@ -10,16 +10,26 @@ use mica_solver::EventSender;
 use crate::engine::Engine;
 use crate::engine::bases::open_archived;
 use crate::engine::blocking::blocking;
-use crate::engine::history::{LookError, OpenImage};
+use crate::engine::history::{LookError, OpenImage, Part};
 use crate::engine::images::{self, FindError};
 use crate::engine::import::import_layer;
 use crate::engine::output::StoredImage;
 
 impl Engine {
-    /// Opens an image by name, `name@version` or id; the archive, layout or tar at a path; or what a registry has.
+    /// Opens an image by name, `name@version` or id; the archive, layout or tar at a path; or what a registry has. `#3` after it is
+    /// its third layer alone, `#..3` all up to that.
     ///
     /// What is read from elsewhere stays in the store without a name until the next `prune`.
     pub(crate) async fn open_image(&self, text: &str, events: &EventSender) -> Result<OpenImage, LookError> {
+        match Part::split(text) {
+            (name, Some(part)) if !Path::new(text).exists() => {
+                self.open_whole(name, events).await?.only(part, name)
+            }
+            _ => self.open_whole(text, events).await,
+        }
+    }
+
+    async fn open_whole(&self, text: &str, events: &EventSender) -> Result<OpenImage, LookError> {
         if is_path(text) {
             let image = self.read_path(Path::new(text), events).await?;
             return self.opened(image).await;
