@@ -17,7 +17,7 @@ fn layer(store: &Store, name: &str) -> LayerId {
 
 fn image(store: &Store, layers: &[LayerId], config: &[u8]) -> ContentDigest {
     let id = store.blobs().put(config).unwrap();
-    let tree: Tree = layers.iter().map(|id| TreeLayer { id: *id, diff_id: None }).collect();
+    let tree: Tree = layers.iter().map(|id| TreeLayer::made(*id)).collect();
     let platform = "linux/amd64".to_owned();
     store
         .images()

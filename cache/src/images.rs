@@ -343,9 +343,9 @@ mod tests {
         assert_eq!(images.get(&image(1).id).unwrap(), Some(pulled.clone()));
         let pulled = ImageRecord { lines: vec![3], ..pulled };
         images.put(&pulled).unwrap();
-        let diff_id = Some(mica_image::DiffId::from_bytes([1; 32]));
-        let tree =
-            vec![mica_image::tree::TreeLayer { id: mica_image::LayerId::from_bytes([1; 32]), diff_id }];
+        let diff_id = mica_image::DiffId::from_bytes([1; 32]);
+        let layer = mica_image::LayerId::from_bytes([1; 32]);
+        let tree = vec![mica_image::tree::TreeLayer::imported(layer, diff_id)];
         let back = ImageRecord { tree: tree.clone(), ..image(1) };
         images.put(&back).unwrap();
         assert_eq!(images.get(&image(1).id).unwrap(), Some(ImageRecord { lines: vec![3], ..back }));

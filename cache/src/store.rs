@@ -10,7 +10,7 @@
 //! │   ├── files/                    the objects the layer brings itself (an imported one: once it is unpacked)
 //! │   ├── full/                     all of its objects, where some bytes lie in other layers and a step had to see it
 //! │   ├── view                      how the layer is shown as overlay lowers, once decided
-//! │   ├── diff-id                   digest of the canonical tar, once computed
+//! │   ├── diff-id[-<clamp>]         digest of the canonical tar, once computed; with its times clamped
 //! │   ├── instances/<diff id>       an imported layer's tars
 //! │   ├── compressed/<codec>        digest of the compressed canonical tar, once computed
 //! │   ├── files.boot, .durable      of an unpacked `files/`, and likewise of `full/`: when it was made, whether it is on the disk

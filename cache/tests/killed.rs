@@ -55,7 +55,7 @@ fn work(home: &Path, number: u64) {
         let committed = layers.commit(scratch, LayerIndex::from_entries(entries).unwrap(), 0).unwrap();
         let layer = committed.layer.id();
         // Whatever another process collects meanwhile, this one's layer stays.
-        layers.diff_id(&TreeLayer { id: layer, diff_id: None }, &TarOptions::default()).unwrap();
+        layers.diff_id(&TreeLayer::made(layer)).unwrap();
         let parts = vec![KeyPart { name: "number".into(), value: number.to_string(), detail: None }];
         let step = number.to_string();
         let record = CacheRecord {
@@ -92,7 +92,7 @@ fn run_on_imported(store: &Store, number: u64) {
     let diff_id = DiffId::from_bytes(*digest.as_bytes());
     let blob = ImportedBlob { digest, size: tar.len() as u64, media_type: String::new() };
     let base = layers.import(index, diff_id, blob, &Vec::new(), 0).unwrap();
-    let tree = vec![TreeLayer { id: base.id(), diff_id: Some(diff_id) }];
+    let tree = vec![TreeLayer::imported(base.id(), diff_id)];
     let snapshot = layers.prepare(&tree).unwrap();
     assert_eq!(fs::read_dir(&snapshot.lowers()[0]).unwrap().count(), 30);
     fs::write(snapshot.upper().join("made"), content(number, 50)).unwrap();
@@ -129,7 +129,7 @@ fn check(home: &Path) {
     for number in 0..8 {
         for found in store.records().get(&RecordKey(*blake3(number).as_bytes())).unwrap() {
             assert_eq!(found.record.step, number.to_string());
-            let layer = TreeLayer { id: found.record.layer, diff_id: None };
+            let layer = TreeLayer::made(found.record.layer);
             let tree = store.layers().tree(&[layer]).unwrap();
             assert_eq!(tree.children(b"").unwrap().len(), 20);
             let reader = store.layers().reader();
@@ -143,12 +143,12 @@ fn check(home: &Path) {
             let mut tar = Vec::new();
             let stored = store.layers().require(&layer.id).unwrap();
             stored.write_tar(&mut tar, &TarOptions::default()).unwrap();
-            let diff_id = store.layers().diff_id(&layer, &TarOptions::default()).unwrap();
+            let diff_id = store.layers().diff_id(&layer).unwrap();
             assert_eq!(diff_id.as_bytes(), ContentDigest::of(&tar).as_bytes());
         }
         let id = base(number).1.layer_id();
         if let Some(base) = store.layers().get(&id).unwrap() {
-            let tree = vec![TreeLayer { id: base.id(), diff_id: None }];
+            let tree = vec![TreeLayer::made(base.id())];
             let lowers = store.layers().lowers(&tree).unwrap();
             assert_eq!(fs::read(lowers[0].join("base29")).unwrap(), content(number, 7));
             assert_eq!(fs::read_dir(&lowers[0]).unwrap().count(), 30);

@@ -4,6 +4,9 @@
 //! ca-certificates = ["lab.pem"]                     # trusted beside the system's; relative to this file
 //! insecure-registries = ["lab.example.com:5000"]    # plain HTTP or any certificate will do
 //!
+//! [build]
+//! reproducible = true                               # as with `--reproducible`; or { keep = ["apt-logs"] }
+//!
 //! [mirrors]                                         # asked before a registry, in order
 //! "docker.io" = ["https://mirror.example.com/hub"]
 //! ```
@@ -14,8 +17,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
+use crate::engine::reproducible::Reproducible;
 use crate::environment::Environment;
 
 /// What the file says.
@@ -28,6 +33,38 @@ pub(crate) struct Configuration {
     pub(crate) insecure_registries: Vec<String>,
     /// Servers to pull from before a registry.
     pub(crate) mirrors: BTreeMap<String, Vec<String>>,
+    /// What builds do unless they are told otherwise.
+    pub(crate) build: BuildDefaults,
+}
+
+/// What builds do unless they are told otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct BuildDefaults {
+    /// What is made the same in every build.
+    #[serde(deserialize_with = "reproducible")]
+    pub(crate) reproducible: Option<Reproducible>,
+}
+
+fn reproducible<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Reproducible>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Setting {
+        Switch(bool),
+        Items(Items),
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Items {
+        keep: Vec<String>,
+    }
+    match Setting::deserialize(from)? {
+        Setting::Switch(true) => Ok(Some(Reproducible::everything())),
+        Setting::Switch(false) => Ok(Some(Reproducible::default())),
+        Setting::Items(Items { keep }) => Reproducible::keeping(keep.iter().map(String::as_str))
+            .map(Some)
+            .map_err(|name| D::Error::custom(format!("there is no item `{name}` to keep"))),
+    }
 }
 
 /// The file could not be used.
@@ -103,11 +140,13 @@ mod tests {
     #[test]
     fn all_keys_are_read() {
         let text = "ca-certificates = [\"lab.pem\", \"/ssl/a.pem\"]\ninsecure-registries = [\"lab:5000\"]\n\
-                    [mirrors]\n\"docker.io\" = [\"https://m.example.com\", \"other\"]\n";
+                    [mirrors]\n\"docker.io\" = [\"https://m.example.com\", \"other\"]\n\
+                    [build]\nreproducible = { keep = [\"times\"] }\n";
         let made = parse(text).unwrap();
         assert_eq!(made.ca_certificates, [Path::new("/etc/mica/lab.pem"), Path::new("/ssl/a.pem")]);
         assert_eq!(made.insecure_registries, ["lab:5000"]);
         assert_eq!(made.mirrors["docker.io"], ["https://m.example.com", "other"]);
+        assert_eq!(made.build.reproducible, Reproducible::keeping(["times"]).ok());
         assert_eq!(parse("").unwrap(), Configuration::default());
     }
 
@@ -116,6 +155,8 @@ mod tests {
         let error = parse("insecure-registry = []").unwrap_err();
         assert!(error.contains("/etc/mica/mica.toml") && error.contains("insecure-registry"), "{error}");
         parse("mirrors = 1").unwrap_err();
+        let error = parse("[build]\nreproducible = { keep = [\"time\"] }").unwrap_err();
+        assert!(error.contains("`time`"), "{error}");
     }
 
     #[test]

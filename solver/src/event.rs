@@ -59,6 +59,13 @@ pub enum BuildEvent {
         /// Bytes in all, when known.
         total: Option<u64>,
     },
+    /// Files of the step were left out of its layer, because no two runs of it would write the same.
+    StepLeftOut {
+        /// The step.
+        id: StepId,
+        /// What, kind by kind.
+        files: Vec<LeftOutFiles>,
+    },
     /// The step is done.
     StepFinished {
         /// The step.
@@ -116,6 +123,17 @@ pub struct StepInfo {
     pub name: String,
     /// Its line.
     pub line: Option<u32>,
+}
+
+/// Files of one kind that were left out of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOutFiles {
+    /// The kind, by the name that keeps it: `apt-logs`.
+    pub kind: String,
+    /// How many files and directories (with all that is in them).
+    pub count: u64,
+    /// The first of them, as absolute paths.
+    pub paths: Vec<String>,
 }
 
 /// The two output streams of a command.

@@ -171,6 +171,9 @@ pub struct RunOp {
     pub cgroup_parent: Option<String>,
     /// Mounts in order.
     pub mounts: Vec<RunMount>,
+    /// What is left out of its layer, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// Limits of a step; they do not enter the key.

@@ -144,6 +144,9 @@ fn run_parts(parts: &mut KeyParts, step: &Step, run: &RunOp, parent: &Tree) {
     for mount in &run.mounts {
         parts.push(format!("mount {}", mount.target), mount_value(&mount.kind));
     }
+    if !run.left_out.is_empty() {
+        parts.push("reproducible", run.left_out.join(", "));
+    }
     for (number, layer) in parent.iter().enumerate() {
         parts.push(format!("layer {number}"), layer.id.to_string());
     }

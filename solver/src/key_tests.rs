@@ -82,6 +82,7 @@ fn run() -> RunOp {
             mount("/ssh", RunMountKind::Ssh { id: "k".into(), required: false, mode: 0o600, uid: 0, gid: 0 }),
             mount("/script", RunMountKind::Script { content: "#!/bin/sh".into() }),
         ],
+        left_out: vec!["logs".into()],
     }
 }
 
@@ -117,6 +118,8 @@ const RUN: &[Row<RunOp>] = &[
     ("usual size of shared memory", Yes, |run| run.shm_size = None),
     ("memory and processors", No, |run| run.resources.memory = Some(1 << 30)),
     ("control group", Yes, |run| run.cgroup_parent = None),
+    ("what is left out", Yes, |run| run.left_out[0] = "caches".into()),
+    ("nothing left out", Yes, |run| run.left_out.clear()),
     ("target of a mount", Yes, |run| run.mounts[0].target = "/b".into()),
     ("one mount less", Yes, |run| drop(run.mounts.pop())),
     ("bind: slot", ByContent, of_mount!(0, Bind, slot, 2)),
@@ -210,8 +213,7 @@ fn the_key_changes_exactly_when_the_result_can() {
 #[test]
 fn a_run_depends_on_every_layer_below_and_their_order() {
     let layers = |bytes: &[u8]| -> Tree {
-        let layer =
-            |byte: &u8| mica_image::tree::TreeLayer { id: LayerId::from_bytes([*byte; 32]), diff_id: None };
+        let layer = |byte: &u8| mica_image::tree::TreeLayer::made(LayerId::from_bytes([*byte; 32]));
         bytes.iter().map(layer).collect()
     };
     let key = |bytes: &[u8]| step_parts(&step(Op::Run(run())), &layers(bytes)).key();
@@ -238,6 +240,7 @@ fn no_field_is_forgotten() {
         resources: _,
         cgroup_parent: _,
         mounts: _,
+        left_out: _,
     } = run();
     let CopyOp { sources, destination: _, chown: _, chmod: _, link: _, parents: _, excludes: _ } = copy();
     let CopySource { slot: _, path: _, unpack: _ } = &sources[0];

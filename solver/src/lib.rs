@@ -10,7 +10,7 @@ pub mod plan;
 mod runner;
 mod solve;
 
-pub use event::{BuildEvent, LogStream, StepInfo, StepPhase, TaskState};
+pub use event::{BuildEvent, LeftOutFiles, LogStream, StepInfo, StepPhase, TaskState};
 pub use graph::{BuildGraph, Op, Step, StepId};
 pub use key::{CacheKey, KeyPart, KeyParts};
 pub use runner::{EventSender, Executed, Lookup, StepContext, StepInputs, StepResult, StepRunner};

@@ -29,6 +29,7 @@ mod people;
 mod progress;
 mod pull;
 mod push;
+mod reproducible;
 mod run;
 mod sharing;
 mod steps;

@@ -11,7 +11,7 @@ use mica_image::{DiffId, LayerId};
 
 use super::{Check, Subject, unreadable};
 use crate::beneath::Beneath;
-use crate::files::{At, FileError, is_absent, read_optional};
+use crate::files::{At, FileError, is_absent, list, read_optional};
 use crate::layer::{LayerKind, LayerMeta, is_derived_ready, layer_directory, read_meta};
 use crate::lease::Pin;
 use crate::sealed::unseal;
@@ -78,7 +78,7 @@ impl Check<'_> {
                 let expect = if meta.holders.is_empty() { Expect::Own } else { Expect::OwnFiles };
                 let problem = self.objects_problem(&directory.join("files"), &index, expect)?;
                 if problem.is_none() {
-                    self.check_diff_id(id, &index)?;
+                    self.check_diff_ids(id, &index)?;
                 }
                 Ok(problem)
             }
@@ -117,27 +117,39 @@ impl Check<'_> {
         Ok((!is_backed).then(|| "neither its files nor a blob it came in are there any more".to_owned()))
     }
 
+    fn check_diff_ids(&mut self, id: &LayerId, index: &LayerIndex) -> Result<(), FileError> {
+        for (name, _) in list(&layer_directory(&self.store.shared, id))? {
+            let clamp = name.strip_prefix("diff-id-").and_then(|clamp| clamp.parse().ok());
+            if clamp.is_some() || name == "diff-id" {
+                self.check_diff_id(id, index, &name, &TarOptions { clamp })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the layer's tar once more, without keeping it, where its digest is remembered and all bytes are at hand.
-    fn check_diff_id(&mut self, id: &LayerId, index: &LayerIndex) -> Result<(), FileError> {
-        let shared = &self.store.shared;
-        let path = layer_directory(shared, id).join("diff-id");
+    fn check_diff_id(
+        &mut self,
+        id: &LayerId,
+        index: &LayerIndex,
+        name: &str,
+        options: &TarOptions,
+    ) -> Result<(), FileError> {
+        let path = layer_directory(&self.store.shared, id).join(name);
         let Some(bytes) = read_optional(&path)? else { return Ok(()) };
         let problem = match unseal::<DiffId>(&bytes) {
             None => "it does not match its checksum".to_owned(),
             Some(known) => {
                 let Some(directories) = self.directories(id, index)? else { return Ok(()) };
-                match mica_image::tar::diff_id(
-                    index,
-                    |entry| open_bytes(&directories, id, entry),
-                    &TarOptions::default(),
-                ) {
+                let open = |entry: &Entry| open_bytes(&directories, id, entry);
+                match mica_image::tar::diff_id(index, open, options) {
                     Ok(actual) if actual == known => return Ok(()),
                     Ok(actual) => format!("the layer's tar has the digest `{actual}`"),
                     Err(error) => format!("the layer's tar cannot be written: {error}"),
                 }
             }
         };
-        self.found(Subject::Layer, format!("{id}/diff-id"), problem, |check| {
+        self.found(Subject::Layer, format!("{id}/{name}"), problem, |check| {
             check.drop_file(&path, &|_| Ok(false))
         })
     }

@@ -32,7 +32,7 @@ impl Bench {
         let (home, store) = testing::store();
         let layers = store.layers();
         let (base, blob) = import(&store);
-        layers.lowers(&vec![TreeLayer { id: base, diff_id: None }]).unwrap();
+        layers.lowers(&vec![TreeLayer::made(base)]).unwrap();
         let entries = vec![
             testing::directory("dir"),
             testing::file("dir/made", b"made"),
@@ -43,7 +43,7 @@ impl Bench {
             vec![testing::file_in("copied", b"made", made, b"dir/made"), testing::file("own", b"own")];
         let copy = testing::commit(&layers, copied, &[("own", b"own")]).layer.id();
         for id in [made, copy] {
-            layers.diff_id(&TreeLayer { id, diff_id: None }, &TarOptions::default()).unwrap();
+            layers.diff_id(&TreeLayer::made(id)).unwrap();
         }
         let log = store.details().put(b"a log").unwrap();
         for (layer, key) in [(made, KEY), (copy, RecordKey([8; 32]))] {
@@ -63,7 +63,7 @@ impl Bench {
         }
         store.records().note_recent(&PlaceId([2; 32]), &KEY).unwrap();
         let image = store.blobs().put(b"{\"config\":1}").unwrap();
-        let tree = [base, made].map(|id| TreeLayer { id, diff_id: None }).to_vec();
+        let tree = [base, made].map(|id| TreeLayer::made(id)).to_vec();
         let platform = "linux/amd64".into();
         let record = ImageRecord {
             id: image,
@@ -197,7 +197,7 @@ fn a_changed_file_of_a_leaf_takes_its_record_only() {
 fn what_can_be_made_again_goes_alone() {
     let bench =
         finds(|bench| flip(&bench.layer(&bench.base, "files/base")), &["/files`: `/base`: its bytes"]);
-    let lowers = bench.store().layers().lowers(&vec![TreeLayer { id: bench.base, diff_id: None }]).unwrap();
+    let lowers = bench.store().layers().lowers(&vec![TreeLayer::made(bench.base)]).unwrap();
     assert_eq!(fs::read(lowers[0].join("base")).unwrap(), b"base bytes");
     finds(|bench| flip(&bench.layer(&bench.made, "diff-id")), &["/diff-id`: it does not match its checksum"]);
     let wrong = |bench: &Bench| {

@@ -36,22 +36,22 @@ impl LayerStore {
     }
 
     /// Returns the digest of a layer's tar: computed once for a layer made here, as it came for an imported one.
-    pub fn diff_id(&self, layer: &TreeLayer, options: &TarOptions) -> Result<DiffId, LayerError> {
+    pub fn diff_id(&self, layer: &TreeLayer) -> Result<DiffId, LayerError> {
         let found = self.require(&layer.id)?;
         if let Some(diff_id) = layer.diff_id {
             return Ok(diff_id);
         }
-        let name = match options.clamp {
-            None => "diff-id".to_owned(),
-            Some(clamp) => format!("diff-id-{clamp}"),
-        };
-        let path = found.directory().join(name);
+        let path = found.directory().join(diff_id_file(layer.clamp));
         if let Some(known) = read_optional(&path)?.and_then(|bytes| unseal(&bytes)) {
             return Ok(known);
         }
         let index = found.load_index()?;
         let reader = self.reader();
-        let diff_id = mica_image::tar::diff_id(&index, |entry| reader.open_entry(&layer.id, entry), options);
+        let diff_id = mica_image::tar::diff_id(
+            &index,
+            |entry| reader.open_entry(&layer.id, entry),
+            &layer.tar_options(),
+        );
         let diff_id = diff_id.map_err(|error| tar_error(&layer.id, error))?;
         self.shared.write(&path, &seal(&diff_id))?;
         Ok(diff_id)
@@ -110,6 +110,14 @@ impl LayerReader {
 
     fn files(&self, layer: &LayerId) -> std::path::PathBuf {
         super::meta::layer_directory(&self.store.shared, layer).join("files")
+    }
+}
+
+/// Names the file in which a layer keeps the digest of its tar with this clamp.
+pub(crate) fn diff_id_file(clamp: Option<i64>) -> String {
+    match clamp {
+        None => "diff-id".to_owned(),
+        Some(clamp) => format!("diff-id-{clamp}"),
     }
 }
 

@@ -34,7 +34,7 @@ pub use meta::{CompressedBlob, Instance, LayerKind, LayerMeta};
 pub use promise::{Promise, Supplier};
 pub use snapshot::{FsTime, Snapshot, StepWindow};
 pub use store::{Layer, LayerStore};
-pub use upper::UpperError;
+pub use upper::{LeftOut, UpperError, Written};
 
 pub(crate) use derived::is_ready as is_derived_ready;
 pub(crate) use meta::{layer_directory, read_meta};

@@ -17,7 +17,7 @@ use rustix::fs::{Gid, Mode, Stat, Uid};
 use super::commit::{Committed, Scratch};
 use super::error::LayerError;
 use super::store::LayerStore;
-use super::upper::{UpperOptions, read_upper};
+use super::upper::{LeftOut, UpperOptions, read_upper};
 use crate::files::{At, FileError, remove_tree};
 use crate::store::{Ownership, Shared};
 
@@ -78,13 +78,13 @@ impl LayerStore {
 
     /// Makes a layer of what the step wrote into `snapshot`; `parent` is the tree it was prepared from.
     ///
-    /// `left_out` names paths that are never part of the layer (noise a step leaves behind); `created` is in seconds since 1970.
+    /// `left_out` says which files are not part of the layer (noise a step leaves behind); `created` is in seconds since 1970.
     /// The step and all of its processes must have ended.
     pub fn commit_upper(
         &self,
         snapshot: Snapshot,
         parent: &MergedTree,
-        left_out: &(dyn Fn(&[u8]) -> bool + Sync),
+        left_out: &LeftOut<'_>,
         created: i64,
     ) -> Result<Committed, LayerError> {
         let window = StepWindow { start: snapshot.start, end: self.shared.fs_time()? };

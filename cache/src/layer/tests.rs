@@ -18,7 +18,7 @@ use super::{ImportedBlob, LayerError, LayerStore, MAX_HOLDERS, Place, Wanted};
 use crate::Store;
 
 fn layer(id: LayerId) -> TreeLayer {
-    TreeLayer { id, diff_id: None }
+    TreeLayer::made(id)
 }
 
 fn read(mut file: fs::File) -> Vec<u8> {
@@ -140,16 +140,17 @@ fn the_diff_id_is_that_of_the_tar_and_is_remembered() {
     let made = commit(&layers, vec![directory("d"), file("d/a", b"x")], &[("d/a", b"x")]).layer;
     let mut tar = Vec::new();
     made.write_tar(&mut tar, &TarOptions::default()).unwrap();
-    let diff_id = layers.diff_id(&layer(made.id()), &TarOptions::default()).unwrap();
+    let diff_id = layers.diff_id(&layer(made.id())).unwrap();
     assert_eq!(diff_id.as_bytes(), ContentDigest::of(&tar).as_bytes());
-    let clamped = layers.diff_id(&layer(made.id()), &TarOptions { clamp: Some(5) }).unwrap();
+    let clamped_layer = TreeLayer { clamp: Some(5), ..layer(made.id()) };
+    let clamped = layers.diff_id(&clamped_layer).unwrap();
     assert_ne!(clamped, diff_id);
     fs::remove_dir_all(made.directory().join("files")).unwrap();
-    assert_eq!(layers.diff_id(&layer(made.id()), &TarOptions::default()).unwrap(), diff_id);
-    assert_eq!(layers.diff_id(&layer(made.id()), &TarOptions { clamp: Some(5) }).unwrap(), clamped);
+    assert_eq!(layers.diff_id(&layer(made.id())).unwrap(), diff_id);
+    assert_eq!(layers.diff_id(&clamped_layer).unwrap(), clamped);
     let given = DiffId::from_bytes([4; 32]);
-    let imported = TreeLayer { id: made.id(), diff_id: Some(given) };
-    assert_eq!(layers.diff_id(&imported, &TarOptions::default()).unwrap(), given);
+    let imported = TreeLayer::imported(made.id(), given);
+    assert_eq!(layers.diff_id(&imported).unwrap(), given);
 }
 
 /// What overlayfs would show of these lower directories, topmost first: kind, mode, time, links and content of each path.

@@ -9,12 +9,14 @@
 //! | directory with the opaque attribute | opaque, if the tree below has the directory |
 //! | `*.overlay.*` attributes | nothing; `redirect` and `metacopy` are refused |
 //! | socket | nothing |
+//! | what is left out as noise | nothing |
 //! | file equal to that of the tree below in everything | nothing |
 //! | names of one inode | a first name and hard links to it |
 //! | time within the step's run | “made now”; otherwise it was set on purpose |
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -68,8 +70,29 @@ pub(super) struct UpperOptions<'a> {
     pub(super) parent: &'a dyn FileTree,
     pub(super) window: StepWindow,
     pub(super) ownership: Ownership,
-    /// Paths that are not part of the layer, whatever the step did there.
-    pub(super) left_out: &'a (dyn Fn(&[u8]) -> bool + Sync),
+    /// What of the step's files is not part of the layer.
+    pub(super) left_out: &'a LeftOut<'a>,
+}
+
+/// Says of what a step wrote whether it is left out of its layer: then the path shows what the tree below has there.
+///
+/// It is asked about everything but removals and directories that are in the tree below too.
+pub type LeftOut<'a> = dyn Fn(&Written<'_>) -> bool + Sync + 'a;
+
+/// Something a step wrote.
+pub struct Written<'a> {
+    /// Where.
+    pub path: &'a [u8],
+    /// Whether it is a directory: left out, it goes with all that is in it.
+    pub is_directory: bool,
+    root: &'a Beneath,
+}
+
+impl Written<'_> {
+    /// Opens the file.
+    pub fn open(&self) -> io::Result<File> {
+        self.root.file(self.path).map(File::from)
+    }
 }
 
 /// One object of the upper directory.
@@ -78,6 +101,7 @@ struct Object {
     stat: Stat,
     /// What the tree below shows there, if its directory goes on in the upper one.
     below: Option<TreeEntry>,
+    is_left_out: bool,
     /// Set in the second pass.
     content: Content,
 }
@@ -124,13 +148,19 @@ fn list(root: &Beneath, options: &UpperOptions<'_>) -> Result<Vec<Object>, Upper
         for (name, stat) in read_directory(&directory).map_err(|source| failed(path, source))? {
             let child = join(path, &name);
             let below = if goes_on { options.parent.entry(&child)? } else { None };
-            if kind(&stat) == FileType::Directory && !(options.left_out)(&child) {
-                if below.as_ref().is_some_and(|below| below.entry.is_directory()) {
+            let is_directory = kind(&stat) == FileType::Directory;
+            let goes_on_below =
+                is_directory && below.as_ref().is_some_and(|below| below.entry.is_directory());
+            let is_left_out = !is_whiteout(&stat)
+                && !goes_on_below
+                && (options.left_out)(&Written { path: &child, is_directory, root });
+            if is_directory && !is_left_out {
+                if goes_on_below {
                     continued.lock().unwrap_or_else(PoisonError::into_inner).insert(child.clone());
                 }
                 next.push(child.clone());
             }
-            objects.push(Object { path: child, stat, below, content: Content::default() });
+            objects.push(Object { path: child, stat, below, is_left_out, content: Content::default() });
         }
         found.lock().unwrap_or_else(PoisonError::into_inner).append(&mut objects);
         Ok::<_, UpperError>(next)
@@ -143,7 +173,8 @@ fn list(root: &Beneath, options: &UpperOptions<'_>) -> Result<Vec<Object>, Upper
 
 fn root_object(root: &Beneath, options: &UpperOptions<'_>) -> Result<Object, UpperError> {
     let stat = rustix::fs::fstat(root.root()).map_err(|error| failed(b"", error.into()))?;
-    Ok(Object { path: Vec::new(), stat, below: options.parent.entry(b"")?, content: Content::default() })
+    let below = options.parent.entry(b"")?;
+    Ok(Object { path: Vec::new(), stat, below, is_left_out: false, content: Content::default() })
 }
 
 fn is_opaque(directory: &OwnedFd) -> io::Result<bool> {
@@ -164,7 +195,7 @@ fn read_content(root: &Beneath, object: &mut Object) -> Result<(), UpperError> {
     let path = object.path.clone();
     let wrap = |source: io::Error| failed(&path, source);
     let file_type = kind(&object.stat);
-    if file_type == FileType::Socket || is_whiteout(&object.stat) {
+    if file_type == FileType::Socket || is_whiteout(&object.stat) || object.is_left_out {
         return Ok(());
     }
     let all = match file_type {
@@ -235,7 +266,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Decides about each object, from the last to the first: a directory is asked about after what is in it.
     fn sort_out(&mut self, objects: &[Object]) -> Result<(), UpperError> {
-        let first_names = first_names(objects, self.options);
+        let first_names = first_names(objects);
         let mut needed: HashSet<LayerPath> = HashSet::new();
         for object in objects.iter().rev() {
             let entry = self.entry(object, &first_names);
@@ -258,7 +289,7 @@ impl Reading<'_> {
 
     /// Returns what the object is as an entry, unless it cannot be one.
     fn entry(&self, object: &Object, first_names: &HashMap<(u64, u64), LayerPath>) -> Option<Entry> {
-        if (self.options.left_out)(&object.path) && !object.path.is_empty() {
+        if object.is_left_out {
             return None;
         }
         let content = &object.content;
@@ -323,14 +354,14 @@ impl Reading<'_> {
 }
 
 /// Returns the first name of every inode that has several.
-fn first_names(objects: &[Object], options: &UpperOptions<'_>) -> HashMap<(u64, u64), LayerPath> {
+fn first_names(objects: &[Object]) -> HashMap<(u64, u64), LayerPath> {
     let mut names = HashMap::new();
     for object in objects {
         let file_type = kind(&object.stat);
         // Overlayfs makes its removals hard links of each other.
         let can_link =
             !is_whiteout(&object.stat) && !matches!(file_type, FileType::Directory | FileType::Socket);
-        if can_link && object.stat.st_nlink > 1 && !(options.left_out)(&object.path) {
+        if can_link && object.stat.st_nlink > 1 && !object.is_left_out {
             names.entry(inode(&object.stat)).or_insert_with(|| object.path.clone());
         }
     }

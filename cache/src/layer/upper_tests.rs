@@ -12,7 +12,7 @@ use mica_image::{FileDigest, LayerId};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 use super::testing::{commit, directory, file, store, symlink as link_to};
-use super::{LayerError, Snapshot, UpperError};
+use super::{LayerError, Snapshot, UpperError, Written};
 use crate::{Ownership, Store};
 
 /// A base of a few files, and a snapshot on top of it.
@@ -39,7 +39,7 @@ impl Fixture {
         ];
         let contents = [("etc/passwd", &b"root"[..]), ("etc/owned", b"mine"), ("usr/tool", b"binary")];
         let base = commit(&store.layers(), entries, &contents).layer.id();
-        Self { _home: home, store, base: vec![TreeLayer { id: base, diff_id: None }] }
+        Self { _home: home, store, base: vec![TreeLayer::made(base)] }
     }
 
     fn prepare(&self) -> Snapshot {
@@ -49,7 +49,7 @@ impl Fixture {
     fn try_commit(&self, snapshot: Snapshot) -> Result<LayerIndex, LayerError> {
         let layers = self.store.layers();
         let parent = layers.tree(&self.base)?;
-        let committed = layers.commit_upper(snapshot, &parent, &|path| path == b"noise", 7)?;
+        let committed = layers.commit_upper(snapshot, &parent, &|written| written.path == b"noise", 7)?;
         let files = layers.ensure_files(&committed.layer.id())?;
         let index = committed.layer.load_index()?;
         assert_eq!(on_disk(&files), in_index(&index), "directory and index say the same");
@@ -179,6 +179,29 @@ fn copies_that_changed_nothing_are_left_out() {
 }
 
 #[test]
+fn leaving_out_undoes_changes_and_new_directories_but_no_removal() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.prepare();
+    let upper = snapshot.upper();
+    copy_up_directory(&snapshot, "etc");
+    fs::write(upper.join("etc/passwd"), "changed").unwrap();
+    whiteout(&upper.join("etc/owned"));
+    fs::create_dir_all(upper.join("etc/cache/deep")).unwrap();
+    fs::write(upper.join("etc/cache/deep/noise"), "x").unwrap();
+    let layers = fixture.store.layers();
+    let parent = layers.tree(&fixture.base).unwrap();
+    let left_out = |written: &Written<'_>| {
+        assert_eq!(written.is_directory, written.open().is_err());
+        written.path.starts_with(b"etc/")
+    };
+    let committed = layers.commit_upper(snapshot, &parent, &left_out, 7).unwrap();
+    let index = committed.layer.load_index().unwrap();
+    assert_eq!(in_index(&index), ["etc", "etc/owned"]);
+    assert_eq!(at(&index, "etc/owned").node, Node::Whiteout);
+    assert_eq!(on_disk(&layers.ensure_files(&committed.layer.id()).unwrap()), ["etc", "etc/owned"]);
+}
+
+#[test]
 fn a_link_to_a_copied_file_keeps_both_names() {
     let fixture = Fixture::new();
     let snapshot = fixture.prepare();
@@ -279,7 +302,7 @@ fn with_one_user_owners_are_those_of_the_tree_below() {
     let mut owned = file("owned", b"mine");
     (owned.uid, owned.gid) = (33, 44);
     let base = commit(&store.layers(), vec![owned], &[("owned", b"mine")]).layer.id();
-    let fixture = Fixture { _home: home, store, base: vec![TreeLayer { id: base, diff_id: None }] };
+    let fixture = Fixture { _home: home, store, base: vec![TreeLayer::made(base)] };
     let snapshot = fixture.prepare();
     for name in ["owned", "new", "given"] {
         fs::write(snapshot.upper().join(name), "changed").unwrap();

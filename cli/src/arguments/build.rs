@@ -21,6 +21,7 @@ Examples:
   mica build -o out .                                    the image's files into ./out
   mica build -o type=oci,dest=app.tar -t app .           an OCI layout in one file
   mica build --push -t registry.example.com/app .        push it
+  mica build --reproducible -t app .                     the same bytes from the same input
   mica build --check .                                   report mistakes, build nothing
   tar c src Dockerfile | mica build -t app -             context from standard input
 
@@ -83,6 +84,11 @@ pub(super) struct ImageFlags {
     /// Add a label; it wins over the Dockerfile's
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub(super) label: Vec<String>,
+    /// Make the same bytes from the same input: clamp times, give steps one locale and time zone, leave out logs and caches;
+    /// `keep:` names what is left as it is (docs/reproducible.md lists it)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL | keep:ITEM[,ITEM]")]
+    pub(super) reproducible: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -36,6 +36,7 @@ struct Keys {
     names: Option<String>,
     push: Option<bool>,
     how: Push,
+    clamps_times: bool,
     packing: Packing,
     /// The last key that only images have, and the last that only registries have.
     of_images: Option<String>,
@@ -59,7 +60,7 @@ fn from_fields(word: &str, fields: &[String]) -> Result<Output, ArgumentError> {
     let names = names(&keys).map_err(invalid)?;
     let destination = keys.destination.filter(|path| path != "-").map(PathBuf::from);
     check_destination(word, kind, destination.is_some(), fields)?;
-    Ok(Output { kind, destination, names, packing: keys.packing })
+    Ok(Output { kind, destination, names, packing: keys.packing, clamps_times: keys.clamps_times })
 }
 
 fn read_key(keys: &mut Keys, key: &str, value: &str) -> Result<(), String> {
@@ -75,7 +76,8 @@ fn read_key(keys: &mut Keys, key: &str, value: &str) -> Result<(), String> {
         // Names in mica's store are canonical, and it is always stored.
         "name-canonical" => drop(switch()?),
         "store" if switch()? => {}
-        "unpack" | "oci-artifact" | "prefer-nondist-layers" | "rewrite-timestamp" if !switch()? => {}
+        "unpack" | "oci-artifact" | "prefer-nondist-layers" if !switch()? => {}
+        "rewrite-timestamp" => keys.clamps_times = switch()?,
         "name" => keys.names = Some(value.to_owned()),
         _ => match packing::read_key(&mut keys.packing, key, value) {
             Some(read) => read?,

@@ -12,6 +12,7 @@ use super::error::ArgumentError;
 use super::values::{self, text_variable};
 use super::{attest, cache, csv, output, packing, secret};
 use crate::engine::exchange::options::{CacheExport, CacheImport, CachePlace};
+use crate::engine::reproducible::{self, Reproducible};
 use crate::engine::request::{
     BuildRequest, ContextInput, DockerfileInput, LockMode, LockUse, NoCache, Output, OutputKind, Push,
     SecretSource,
@@ -231,6 +232,7 @@ pub(crate) fn build_request(
         named_contexts: all(&arguments.input.build_context, named_context)?,
         tags: all(&arguments.image.tag, tag)?,
         target: arguments.input.target.clone().filter(|target| !target.is_empty()),
+        reproducible: reproducible(arguments, &build_args)?,
         build_args,
         labels: all(&arguments.image.label, label)?,
         platforms: platforms(arguments, environment)?,
@@ -338,6 +340,34 @@ fn build_args(
         made.extend((!epoch.is_empty()).then_some((EPOCH.to_owned(), epoch)));
     }
     Ok(made)
+}
+
+/// Who gives a time for the result wants the same result each time; `--reproducible` is more explicit than that.
+fn reproducible(
+    arguments: &BuildArguments,
+    build_args: &BTreeMap<String, String>,
+) -> Result<Option<Reproducible>, ArgumentError> {
+    const FLAG: &str = "--reproducible";
+    let Some(word) = &arguments.image.reproducible else {
+        let has_epoch = build_args.get(EPOCH).is_some_and(|epoch| !epoch.is_empty());
+        return Ok(has_epoch.then(Reproducible::everything));
+    };
+    if let Some(switch) = output::boolean(word) {
+        return Ok(Some(if switch { Reproducible::everything() } else { Reproducible::default() }));
+    }
+    let kept = word.strip_prefix("keep:").ok_or_else(|| {
+        ArgumentError::value(
+            FLAG,
+            word,
+            "neither true, false, nor `keep:` with names of what is left as it is",
+        )
+    })?;
+    let kept = kept.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Reproducible::keeping(kept).map(Some).map_err(|name| {
+        let names = reproducible::names().collect::<Vec<_>>().join(", ");
+        ArgumentError::value(FLAG, word, format!("there is no item `{name}`"))
+            .with_hint(format!("the items are {names}"))
+    })
 }
 
 /// The name is normalised as FROM's is, so that `ubuntu` and `docker.io/library/ubuntu:latest` replace the same.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{Failure, USAGE};
 use super::{check, enter, metadata, print, say, setup};
-use crate::arguments::{BuildArguments, Call, GlobalOptions, ProgressMode, StandardInput, build_request};
+use crate::arguments::{BuildArguments, Call, GlobalOptions, ProgressMode, StandardInput};
 use crate::diagnostics::{self, Style};
 use crate::engine::build::{BuildError, BuildReport};
 use crate::engine::build_steps::End;
@@ -31,7 +31,7 @@ pub(super) fn run(
     global: &GlobalOptions,
     environment: &dyn Environment,
 ) -> Result<ExitCode, Failure> {
-    let mut request = build_request(arguments, environment)?;
+    let mut request = setup::request(arguments, environment)?;
     let call = arguments.call()?;
     let mode = arguments.progress(environment)?;
     if arguments.enters_failure() && !enter::has_terminal() {
@@ -152,12 +152,19 @@ async fn build(
         result
     };
     let (result, ()) = tokio::join!(building, progress.follow(&mut receiver, size));
-    let mut summary =
-        Summary { result: BuildResult::Succeeded, images: vec![], tags: vec![], outputs, log: None };
+    let mut summary = Summary {
+        result: BuildResult::Succeeded,
+        images: vec![],
+        tags: vec![],
+        outputs,
+        clamp: None,
+        log: None,
+    };
     let ended = match result {
         Ok(report) => {
             summary.images = report.images.iter().map(|image| image.id.to_string()).collect();
             summary.tags = tags;
+            summary.clamp = report.clamp.clone();
             progress.finish(&summary);
             show_diagnostics(&report.warnings, &report.dockerfile, paint);
             Ok((report, quiet || to_stdout))

@@ -7,8 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Failure;
 use super::say;
-use crate::arguments::GlobalOptions;
+use crate::arguments::{BuildArguments, GlobalOptions, build_request};
 use crate::configuration::Configuration;
+use crate::engine::request::BuildRequest;
 use crate::engine::{Engine, EngineOptions, RegistrySettings};
 use crate::environment::Environment;
 
@@ -52,6 +53,17 @@ pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> R
         let hint = error.hint().map(str::to_owned);
         Failure::of(&error).with_hint(hint)
     })
+}
+
+/// Makes the request of a build, with what the configuration says where the command line does not.
+pub(super) fn request(
+    arguments: &BuildArguments,
+    environment: &dyn Environment,
+) -> Result<BuildRequest, Failure> {
+    let mut request = build_request(arguments, environment)?;
+    let configuration = Configuration::find(environment).map_err(|error| Failure::of(&error))?;
+    request.settle_reproducible(configuration.build.reproducible);
+    Ok(request)
 }
 
 fn store_root(global: &GlobalOptions, environment: &dyn Environment) -> Result<PathBuf, Failure> {

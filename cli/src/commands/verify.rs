@@ -7,7 +7,7 @@ use super::build::{explain, take_standard_input};
 use super::exit::Failure;
 use super::images::watched;
 use super::{print, say, setup};
-use crate::arguments::{AttestArguments, GlobalOptions, VerifyArguments, build_request};
+use crate::arguments::{AttestArguments, GlobalOptions, VerifyArguments};
 use crate::engine::Engine;
 use crate::engine::attest::rebuild::{RebuildError, Rebuilt};
 use crate::engine::attest::sign::{SignError, SignRequest};
@@ -96,7 +96,7 @@ fn rebuild(
     arguments: &VerifyArguments,
     environment: &dyn Environment,
 ) -> Result<Rebuilt, Failure> {
-    let mut request = build_request(&arguments.build, environment)?;
+    let mut request = setup::request(&arguments.build, environment)?;
     let _spooled = take_standard_input(&arguments.build, &mut request, engine)?;
     let image = &arguments.image;
     let rebuilt = watched(environment, async |events| engine.rebuild(image, request, events).await)?;

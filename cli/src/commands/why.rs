@@ -8,7 +8,7 @@ use super::build::{explain, take_standard_input};
 use super::exit::Failure;
 use super::words::age;
 use super::{print, print_json, setup};
-use crate::arguments::{GlobalOptions, PlanArguments, WhyArguments, build_request};
+use crate::arguments::{GlobalOptions, PlanArguments, WhyArguments};
 use crate::engine::build_record::{self, BuildRecord, StepOutcome, StepRecord};
 use crate::environment::Environment;
 use crate::terminal::Paint;
@@ -51,7 +51,7 @@ pub(super) fn plan(
     global: &GlobalOptions,
     environment: &dyn Environment,
 ) -> Result<ExitCode, Failure> {
-    let mut request = build_request(&arguments.build, environment)?;
+    let mut request = setup::request(&arguments.build, environment)?;
     let engine = setup::engine(global, environment)?;
     take_standard_input(&arguments.build, &mut request, &engine)?;
     let runtime = setup::runtime()?;

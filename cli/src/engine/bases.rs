@@ -580,7 +580,7 @@ impl Base {
         progress: &Progress,
     ) -> Result<Option<TreeLayer>, BaseError> {
         if let Some((layer, _)) = host.store.layers().imported(&diff_id)? {
-            return Ok(Some(TreeLayer { id: layer.id(), diff_id: Some(diff_id) }));
+            return Ok(Some(TreeLayer::imported(layer.id(), diff_id)));
         }
         let (store, blob) = (host.store.clone(), blob.clone());
         let imported = match &self.origin {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mica_cache::{BuiltBy, DetailId, Failure, FileError, ImageRecord, KeepPolicy, Store, VersionInfo};
-use mica_image::tar::TarOptions;
 use mica_image::tree::Tree;
 use mica_image::{ContentDigest, ImageConfig, LayerId, Platform, Reference, Timestamp};
 use mica_parser::diagnostic::{Diagnostic, Severity};
@@ -33,9 +32,10 @@ use super::exchange::{self, ExchangeError, Imports};
 use super::lock::{self, Lock, LockError};
 use super::materials::remote_materials;
 use super::output::{Exported, OutputError, StoredImage};
+use super::reproducible::{self, Clamp, ClampSource, Reproducible};
 use super::request::{BuildRequest, ContextInput, NoCache, OutputKind};
 use super::runner::{EngineRunner, Resolved, StepError};
-use super::source_time::{Sources, source_time};
+use super::source_time::{Sources, directory_commit, source_time};
 use super::{Engine, chain};
 use crate::environment::now;
 
@@ -52,6 +52,8 @@ pub(crate) struct BuildReport {
     pub names: Vec<String>,
     /// The images among the outputs.
     pub exported: Vec<Exported>,
+    /// What times were clamped to.
+    pub clamp: Option<Clamp>,
 }
 
 /// One image of a build.
@@ -238,8 +240,8 @@ impl Engine {
     ) -> Result<BuildReport, BuildError> {
         let imports = Arc::new(Imports::open(&self.host, &request.cache_from, events).await);
         let begun = begin(self, Arc::new(request), imports.clone(), events).await?;
-        let Begun { request, graph, targets, runner, dockerfile, diagnostics, log, epoch, .. } = &begun;
-        let (log, epoch, mut inputs) = (log.clone(), *epoch, begun.inputs.clone());
+        let Begun { request, graph, targets, runner, dockerfile, diagnostics, log, times, .. } = &begun;
+        let (log, epoch, mut inputs) = (log.clone(), times.created(), begun.inputs.clone());
         let started = now();
         let options = SolveOptions { jobs: request.jobs, cancel: cancel.clone() };
         let mut watch = Watch::default();
@@ -294,7 +296,7 @@ impl Engine {
         inputs.extend(remote.iter().map(|it| (format!("source {}", it.url), it.content.to_string())));
         let mut stored = Vec::new();
         for target in targets {
-            stored.push(self.assemble(target, &solved, epoch, seen.steps).await?);
+            stored.push(self.assemble(target, &solved, times, seen.steps).await?);
         }
         let finished = Finished { request, graph, runner, dockerfile, remote: &remote, started, epoch };
         self.say(finished, &mut stored, events).await?;
@@ -314,6 +316,7 @@ impl Engine {
             names: local_names(request).iter().map(Reference::to_string).collect(),
             dockerfile: begun.dockerfile,
             exported,
+            clamp: begun.times.clamp,
         })
     }
 
@@ -466,13 +469,19 @@ impl Engine {
         &self,
         target: &Target,
         solved: &Solved,
-        epoch: Option<i64>,
+        times: &Times,
         steps: Option<DetailId>,
     ) -> Result<StoredImage, BuildError> {
-        let tree = target.step.map_or_else(Tree::new, |step| match &solved.results[&step] {
+        let mut tree = target.step.map_or_else(Tree::new, |step| match &solved.results[&step] {
             StepResult::Tree(tree) => tree.clone(),
             StepResult::Files(_) => Tree::new(),
         });
+        let new_layers = target.history.iter().filter(|item| item.step.is_some()).count();
+        let base_layers = tree.len().saturating_sub(new_layers);
+        for layer in &mut tree[base_layers..] {
+            layer.clamp = times.clamp();
+        }
+        let epoch = times.created();
         let (store, target) = (self.host.store.clone(), target.clone());
         let built_by = steps.zip(target.step).map(|(steps, step)| BuiltBy { steps, last: step.0 + 1 });
         blocking(move || assemble(&store, &target, tree, epoch, built_by)).await
@@ -530,6 +539,22 @@ impl Engine {
         Ok(())
     }
 
+    /// Returns what times are clamped to, where they are: `epoch` is SOURCE_DATE_EPOCH, `made` what the context says of itself.
+    async fn clamp(&self, request: &BuildRequest, epoch: Option<i64>, made: Option<i64>) -> Option<Clamp> {
+        if !request.normalises(reproducible::TIMES) {
+            return None;
+        }
+        let (seconds, from) = match (epoch, made) {
+            (Some(seconds), _) => (seconds, ClampSource::SourceDateEpoch),
+            (None, Some(seconds)) => (seconds, ClampSource::Context),
+            (None, None) => match directory_commit(&self.host, request).await {
+                Some((commit, seconds)) => (seconds, ClampSource::Commit(commit)),
+                None => (0, ClampSource::Nothing),
+            },
+        };
+        Some(Clamp { seconds, from })
+    }
+
     async fn sync(&self, events: &EventSender) -> Result<(), BuildError> {
         let task = |state| BuildEvent::Task { what: "writing to disk".to_owned(), state };
         events.send(task(TaskState::Started)).await;
@@ -572,7 +597,7 @@ pub(super) fn assemble(
             Some(_) => None,
             None => Some(Timestamp::from_unix(layers.require(&layer.id)?.meta().created, 0)),
         };
-        let diff_id = layers.diff_id(layer, &TarOptions::default())?;
+        let diff_id = layers.diff_id(layer)?;
         assembled.push(AssembledLayer { diff_id, created });
     }
     let config = image_config(target, &assembled, epoch);
@@ -606,10 +631,30 @@ pub(super) struct Begun {
     diagnostics: Vec<Diagnostic>,
     inputs: BTreeMap<String, String>,
     log: BuildLog,
-    epoch: Option<i64>,
+    times: Times,
     settings: BTreeMap<StepId, Setting>,
     /// Tells builds of one Dockerfile in one context from others.
     identity: String,
+}
+
+/// The times an image is given.
+#[derive(Debug)]
+struct Times {
+    /// SOURCE_DATE_EPOCH.
+    epoch: Option<i64>,
+    /// What the times in its new layers are clamped to.
+    clamp: Option<Clamp>,
+}
+
+impl Times {
+    fn clamp(&self) -> Option<i64> {
+        self.clamp.as_ref().map(|clamp| clamp.seconds)
+    }
+
+    /// When the image says it was made; `None` for when it was.
+    fn created(&self) -> Option<i64> {
+        self.epoch.or_else(|| self.clamp())
+    }
 }
 
 /// Plans a build and makes its runner.
@@ -630,6 +675,8 @@ pub(super) async fn begin(
     let (graph, targets) = (Arc::new(plan.graph), plan.targets);
     let log = BuildLog::new(engine.host.store.root(), now().unix().map_or(0, |(seconds, _)| seconds));
     let identity = identity(&dockerfile, &planned.contexts);
+    let (epoch, made) = (plan.source_date_epoch, planned.contexts.get(&None).and_then(BuildContext::made));
+    let times = Times { epoch, clamp: engine.clamp(&request, epoch, made).await };
     let runner = Arc::new(EngineRunner::new(
         engine.host.clone(),
         request.clone(),
@@ -637,8 +684,8 @@ pub(super) async fn begin(
         log.clone(),
         (&graph, &targets),
         &identity,
+        times.clamp(),
     ));
-    let (epoch, settings) = (plan.source_date_epoch, plan.settings);
     Ok(Begun {
         request,
         graph,
@@ -648,8 +695,8 @@ pub(super) async fn begin(
         diagnostics,
         inputs,
         log,
-        epoch,
-        settings,
+        times,
+        settings: plan.settings,
         identity,
     })
 }
@@ -826,6 +873,7 @@ fn plan_request(
             let patterns = ignore.patterns.clone();
             IgnoredPaths::new(move |path| patterns.decide(path.as_bytes(), None).excluded)
         }),
+        normalised: request.reproducible.as_ref().map(Reproducible::normalised).unwrap_or_default(),
         all_stages,
         ..PlanRequest::new(Platform::host())
     }

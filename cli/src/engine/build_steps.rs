@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     fn step(number: u32, parent: Option<u32>, adds: Option<Vec<u8>>) -> BuildStep {
-        let layer = |byte| TreeLayer { id: LayerId::from_bytes([byte; 32]), diff_id: None };
+        let layer = |byte| TreeLayer::made(LayerId::from_bytes([byte; 32]));
         let item =
             HistoryItem { created_by: format!("{number}"), step: Some(StepId(number - 1)), line: number };
         let (mut config, history) = (ImageConfig::default(), parent.map(|_| item).into_iter().collect());

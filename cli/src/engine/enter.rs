@@ -388,7 +388,7 @@ fn save(
     let layers = store.layers();
     let seconds = now().unix().map_or(0, |(seconds, _)| seconds);
     let committed = layers.commit_upper(snapshot, &layers.tree(&tree)?, &|_| false, seconds)?;
-    tree.push(TreeLayer { id: committed.layer.id(), diff_id: None });
+    tree.push(TreeLayer::made(committed.layer.id()));
     let (config, mut history) =
         entry.steps.image(entry.number, entry.end).expect("an entry is made of a step with a setting");
     let created_by = format!("RUN {} # mica enter", spec.argv.join(" "));

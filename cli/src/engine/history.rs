@@ -208,11 +208,11 @@ impl OpenImage {
     pub(crate) fn open(store: &Store, image: StoredImage) -> Result<Self, LookError> {
         let history = history(store, &image)?;
         let mut layers = Vec::new();
-        for (entry, layer) in
-            history.iter().enumerate().filter_map(|(entry, line)| Some((entry, line.layer?)))
-        {
-            let index = Arc::new(store.layers().require(&layer)?.load_index()?);
-            layers.push(OpenLayer { id: layer, entry, index });
+        let entries = history.iter().enumerate().filter(|(_, line)| line.layer.is_some());
+        for ((entry, _), layer) in entries.zip(&image.tree) {
+            let mut index = store.layers().require(&layer.id)?.load_index()?;
+            layer.tar_options().apply_to(&mut index);
+            layers.push(OpenLayer { id: layer.id, entry, index: Arc::new(index) });
         }
         let tree = merged(&layers);
         Ok(Self { image, history, layers, tree, part: None })

@@ -137,7 +137,7 @@ fn import_onto(
     }
     let imported = ImportedBlob { digest: layer, size, media_type: media_type(blob, codec) };
     let imported = store.layers().import(index, diff_id, imported, below, seconds_now())?;
-    Ok(TreeLayer { id: imported.id(), diff_id: Some(diff_id) })
+    Ok(TreeLayer::imported(imported.id(), diff_id))
 }
 
 fn seconds_now() -> i64 {

@@ -251,7 +251,7 @@ pub(crate) fn layers(store: &Store, shows: &Shows) -> Result<Option<(Tree, Strin
         Shows::Layers { tree, path } => Some((tree.clone(), path.clone())),
         Shows::Selection { digest, path } => {
             let layer = store.layers().mounted(digest)?;
-            layer.map(|id| (vec![TreeLayer { id, diff_id: None }], path.clone()))
+            layer.map(|id| (vec![TreeLayer::made(id)], path.clone()))
         }
         Shows::Itself | Shows::Cache { .. } => None,
     })

@@ -9,6 +9,7 @@ use mica_solver::graph::{NetworkMode, Resources};
 
 use super::exchange::options::{CacheExport, CacheImport};
 use super::lock::LockFile;
+use super::reproducible::Reproducible;
 
 /// A build.
 #[derive(Debug, Clone)]
@@ -65,6 +66,8 @@ pub(crate) struct BuildRequest {
     pub attest: Attest,
     /// How many steps run at once.
     pub jobs: usize,
+    /// What is made the same in every build; `None` where nothing was said of it.
+    pub reproducible: Option<Reproducible>,
     /// no_new_privs for RUN.
     pub no_new_privileges: bool,
 }
@@ -202,12 +205,29 @@ pub(crate) struct Output {
     pub names: Vec<Reference>,
     /// How images are written.
     pub packing: Packing,
+    /// Whether times in new layers are to be clamped (`rewrite-timestamp`); one image is made, so it holds for all outputs.
+    pub clamps_times: bool,
+}
+
+impl BuildRequest {
+    /// Settles what is made the same in every build: what was said of it, else `usual`; outputs may ask for times besides.
+    pub(crate) fn settle_reproducible(&mut self, usual: Option<Reproducible>) {
+        let settled = self.reproducible.get_or_insert_with(|| usual.unwrap_or_default());
+        if self.outputs.iter().any(|output| output.clamps_times) {
+            settled.add_times();
+        }
+    }
+
+    /// Returns whether an item is made the same in every build.
+    pub(crate) fn normalises(&self, item: &str) -> bool {
+        self.reproducible.as_ref().is_some_and(|reproducible| reproducible.has(item))
+    }
 }
 
 impl Output {
     /// Returns an output with the usual names and packing.
     pub(crate) fn new(kind: OutputKind, destination: Option<PathBuf>) -> Self {
-        Self { kind, destination, names: Vec::new(), packing: Packing::default() }
+        Self { kind, destination, names: Vec::new(), packing: Packing::default(), clamps_times: false }
     }
 
     /// Returns whether it is an image with a manifest.

@@ -14,7 +14,8 @@ use super::archive_tree::newest_file;
 use super::blocking::blocking;
 use super::context::{BuildContext, ContextError};
 use super::lock::Lock;
-use super::request::BuildRequest;
+use super::reproducible::commit_time;
+use super::request::{BuildRequest, ContextInput};
 
 /// What a time is looked for in.
 pub(super) struct Sources<'a> {
@@ -34,7 +35,10 @@ pub(super) async fn source_time(
     let Sources { request, lock, .. } = *sources;
     let context = |name| sources.contexts.get(&name).and_then(BuildContext::made);
     let made = match source {
-        EpochSource::MainContext => context(None),
+        EpochSource::MainContext => match context(None) {
+            Some(made) => Some(made),
+            None => directory_commit(host, request).await.map(|(_, seconds)| seconds),
+        },
         EpochSource::Download(download) => download_time(host, download, sources).await?,
         EpochSource::Checkout(checkout) => Some(host.checkout_time(checkout, lock, request).await?),
         EpochSource::NamedContext(name) => match sources.named.get(name) {
@@ -47,6 +51,13 @@ pub(super) async fn source_time(
         },
     };
     Ok(made.map_or(SourceTime::Unknown, SourceTime::Seconds))
+}
+
+/// Returns the commit that is checked out in a context directory, with its time.
+pub(super) async fn directory_commit(host: &Host, request: &BuildRequest) -> Option<(String, i64)> {
+    let ContextInput::Directory(directory) = request.context.clone() else { return None };
+    let outside = host.outside.clone();
+    blocking(move || commit_time(&outside, &directory)).await
 }
 
 /// The server's word for it, otherwise that of the files of an archive.

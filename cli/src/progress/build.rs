@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mica_solver::{BuildEvent, StepId, StepInfo, TaskState};
+use mica_solver::{BuildEvent, LeftOutFiles, StepId, StepInfo, TaskState};
 
 use super::log::{Line, Log};
 use super::text::{Colours, printable};
@@ -68,6 +68,8 @@ pub(super) struct Step {
     pub(super) phase: Phase,
     pub(super) log: Log,
     pub(super) transfers: Vec<Transfer>,
+    /// What was left out of its layer.
+    pub(super) left_out: Vec<LeftOutFiles>,
 }
 
 /// Work that is no step.
@@ -117,6 +119,7 @@ impl Build {
                 update(&mut self.step(*id).transfers, transfer);
             }
             BuildEvent::StepCached { id } => return self.step(*id).end(at, Phase::Cached),
+            BuildEvent::StepLeftOut { id, files } => self.step(*id).left_out.clone_from(files),
             BuildEvent::StepFinished { id, duration, equal_output, bytes } => {
                 let step = self.step(*id);
                 let phase = match &step.phase {
@@ -154,6 +157,7 @@ impl Build {
             phase: Phase::Waiting,
             log: Log::default(),
             transfers: Vec::new(),
+            left_out: Vec::new(),
         })
     }
 

@@ -123,7 +123,14 @@ mod tests {
     }
 
     fn summary() -> Summary {
-        Summary { result: BuildResult::Succeeded, images: vec![], tags: vec![], outputs: vec![], log: None }
+        Summary {
+            result: BuildResult::Succeeded,
+            images: vec![],
+            tags: vec![],
+            outputs: vec![],
+            clamp: None,
+            log: None,
+        }
     }
 
     #[test]

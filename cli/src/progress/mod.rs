@@ -23,6 +23,7 @@ use std::time::Duration;
 use mica_solver::BuildEvent;
 use serde::Serialize;
 
+use crate::engine::reproducible::Clamp;
 use crate::terminal::{Paint, Size};
 
 pub(crate) use drive::Progress;
@@ -57,6 +58,9 @@ pub(crate) struct Summary {
     pub(crate) tags: Vec<String>,
     /// Files and directories that were written.
     pub(crate) outputs: Vec<PathBuf>,
+    /// What times were clamped to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clamp: Option<Clamp>,
     /// The complete log of the step that failed.
     pub(crate) log: Option<PathBuf>,
 }

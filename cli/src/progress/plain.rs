@@ -205,7 +205,10 @@ impl Renderer for Plain {
             BuildEvent::StepRunning { id, .. } if self.current.is_none() => {
                 self.say(at, *id, Vec::new(), out)
             }
-            BuildEvent::StepRunning { .. } | BuildEvent::StepPhase { .. } => Ok(()),
+            // What was left out is told at the end.
+            BuildEvent::StepRunning { .. }
+            | BuildEvent::StepPhase { .. }
+            | BuildEvent::StepLeftOut { .. } => Ok(()),
             BuildEvent::StepLog { .. } if ended.is_empty() => Ok(()),
             BuildEvent::StepLog { id, .. } => self.say(at, *id, self.log(*id, &ended), out),
             BuildEvent::StepProgress { id, what, current, total } => {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::build::{Build, Phase, Step};
 use super::text::{Colours, count, duration, log_time, printable};
 use super::{BuildResult, Summary};
+use crate::engine::reproducible::{Clamp, ClampSource};
 use crate::terminal::{Paint, Tone};
+use mica_image::Timestamp;
 
 /// Writes the end of the log of each step that failed, between rules as the reference draws them.
 pub(super) fn failures(
@@ -51,6 +53,19 @@ pub(super) fn success(
             writeln!(out, "  ran    {} {line}", paint.tint(Tone::Accent, &step.id.to_string()))?;
         }
     }
+    for step in build.steps() {
+        for files in &step.left_out {
+            let paths = files.paths.iter().map(|path| printable(path, Colours::Drop)).collect::<Vec<_>>();
+            let more = files.count.saturating_sub(paths.len() as u64);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let id = step.id.to_string();
+            let id = paint.tint(Tone::Accent, &id);
+            writeln!(out, "  left out of {id}: {}: {}{more}", files.kind, paths.join(" "))?;
+        }
+    }
+    if let Some(clamp) = &summary.clamp {
+        writeln!(out, "  times  no later than {}", clamp_words(clamp))?;
+    }
     for image in &summary.images {
         writeln!(out, "  image  {image}")?;
     }
@@ -61,6 +76,16 @@ pub(super) fn success(
         writeln!(out, "  wrote  {}", output.display())?;
     }
     Ok(())
+}
+
+fn clamp_words(clamp: &Clamp) -> String {
+    let time = Timestamp::from_unix(clamp.seconds, 0).to_string();
+    match &clamp.from {
+        ClampSource::SourceDateEpoch => format!("{time} (SOURCE_DATE_EPOCH)"),
+        ClampSource::Commit(commit) => format!("{time} (commit {})", commit.get(..12).unwrap_or(commit)),
+        ClampSource::Context => format!("{time} (the context)"),
+        ClampSource::Nothing => format!("{time} (no SOURCE_DATE_EPOCH, no commit)"),
+    }
 }
 
 fn headline(build: &Build, took: Duration, paint: Paint) -> String {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use ::tar::EntryType;
 
 use super::header::{self, Fields};
-use crate::index::{Entry, LayerIndex, LayerPath, Node, is_below, name, parent, shown};
+use crate::index::{Entry, LayerIndex, LayerPath, Node, Time, TimeKind, is_below, name, parent, shown};
 
 /// Headers and bytes that are handed on in one piece: a whole number of blocks.
 const PIECE: usize = 1024 * 1024;
@@ -17,8 +17,34 @@ const REMOVAL: &[u8] = b".wh.";
 /// How a tar differs from the plain one of its layer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct TarOptions {
-    /// Times after this second are written as it.
+    /// Times set on purpose that lie after this second are written as it, and so are all that merely say “made now”: a clamped tar
+    /// holds nothing that the layer's id does not cover.
     pub clamp: Option<i64>,
+}
+
+impl TarOptions {
+    /// Returns the second that is written for a time.
+    #[must_use]
+    pub fn seconds(&self, time: Time) -> i64 {
+        match (self.clamp, time.kind) {
+            (None, _) => time.seconds,
+            (Some(clamp), TimeKind::Now) => clamp,
+            (Some(clamp), TimeKind::Set) => time.seconds.min(clamp),
+        }
+    }
+
+    /// Gives the entries of a layer the times they have in its tar, for who reads the index instead.
+    pub fn apply_to(&self, index: &mut LayerIndex) {
+        if self.clamp.is_none() {
+            return;
+        }
+        for time in index.entries.iter_mut().map(|entry| &mut entry.mtime) {
+            let seconds = self.seconds(*time);
+            if seconds != time.seconds || time.kind == TimeKind::Now {
+                (time.seconds, time.nanoseconds) = (seconds, 0);
+            }
+        }
+    }
 }
 
 /// A layer could not be written as a tar.
@@ -175,13 +201,12 @@ impl<'a, R: Read, F: FnMut(&Entry) -> io::Result<R>> Writer<'a, F> {
         if entry.path.is_empty() {
             return Ok(());
         }
-        let seconds = entry.mtime.seconds;
         let mut fields = Fields {
             path: &entry.path,
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,
-            mtime: self.options.clamp.map_or(seconds, |clamp| seconds.min(clamp)),
+            mtime: self.options.seconds(entry.mtime),
             xattrs: Some(&entry.xattrs),
             ..EMPTY
         };
@@ -353,7 +378,7 @@ mod tests {
         );
         assert_eq!(
             digest(TarOptions { clamp: Some(1) }),
-            "e73f670dfb069f49a49133c4bf4d103f2f1c7fd1e3717c6fa468faae00292357"
+            "4e55d7d59a278104f746b6db689da184a4c2f656a5b9a4d542309004dd0e66e1"
         );
     }
 
@@ -417,19 +442,24 @@ mod tests {
     }
 
     #[test]
-    fn late_times_are_clamped_and_others_kept() {
-        let at = |seconds, path: &str| Entry {
-            mtime: Time { seconds, nanoseconds: 999, kind: TimeKind::Set },
+    fn late_times_are_clamped_and_only_those_set_on_purpose_are_kept() {
+        let at = |seconds, path: &str, kind| Entry {
+            mtime: Time { seconds, nanoseconds: 999, kind },
             ..file(path, b"x")
         };
         let bytes = tar(
-            &layer(vec![at(5, "early"), at(50, "late"), hard_link("later", "late")]),
+            &layer(vec![
+                at(5, "early", TimeKind::Set),
+                at(50, "late", TimeKind::Set),
+                hard_link("later", "late"),
+                at(5, "made", TimeKind::Now),
+            ]),
             TarOptions { clamp: Some(10) },
         );
         let mut archive = ::tar::Archive::new(&bytes[..]);
         let times: Vec<_> =
             archive.entries().unwrap().map(|entry| entry.unwrap().header().mtime().unwrap()).collect();
-        assert_eq!(times, [5, 10, 10]);
+        assert_eq!(times, [5, 10, 10, 10]);
     }
 
     #[test]

@@ -50,6 +50,29 @@ pub struct TreeLayer {
     pub id: LayerId,
     /// For an imported layer, which of its tars is meant; images use this. `None`: the canonical tar of the layer.
     pub diff_id: Option<crate::DiffId>,
+    /// The clamp of the canonical tar ([`crate::tar::TarOptions`]); `None`: its times are as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamp: Option<i64>,
+}
+
+impl TreeLayer {
+    /// Returns a layer that was made here, with its times as they are.
+    #[must_use]
+    pub const fn made(id: LayerId) -> Self {
+        Self { id, diff_id: None, clamp: None }
+    }
+
+    /// Returns a layer that was imported as the tar `diff_id`.
+    #[must_use]
+    pub const fn imported(id: LayerId, diff_id: crate::DiffId) -> Self {
+        Self { id, diff_id: Some(diff_id), clamp: None }
+    }
+
+    /// Returns how the layer's canonical tar is written.
+    #[must_use]
+    pub const fn tar_options(&self) -> crate::tar::TarOptions {
+        crate::tar::TarOptions { clamp: self.clamp }
+    }
 }
 
 /// The ordered layers of a tree, from the base up; empty is `scratch`.

@@ -356,7 +356,6 @@ fn image_state(
     let stage = plan.stages.get(index);
     let image = plan.images.get(source).expect("images were resolved before stages are gone through");
     let mut config = image.config.clone();
-    config.created = None;
     config.config.on_build.clear();
     if let (Base::Image(reference), Some(from), None) = (&stage.base, stage.from, context) {
         let (wanted, found) = (&source.platform, config.platform());

@@ -42,5 +42,6 @@ pub use epoch::EpochSource;
 pub use outcome::{Outline, OutlineArg, OutlineMount, Plan, Planned, Setting, StageSummary, UnusedArgument};
 pub use planner::plan;
 pub use request::{
-    BaseImages, IgnoredPaths, Knowledge, NamedContext, NoCache, PlanRequest, ResolvedImage, SourceTime,
+    BaseImages, IgnoredPaths, Knowledge, NamedContext, NoCache, Normalised, PlanRequest, ResolvedImage,
+    SourceTime,
 };

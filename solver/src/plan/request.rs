@@ -46,8 +46,23 @@ pub struct PlanRequest {
     pub ignore: Option<IgnoredPaths>,
     /// The time of what SOURCE_DATE_EPOCH names, where that was asked for.
     pub source_time: SourceTime,
+    /// What RUN steps are given and denied so that they do the same everywhere.
+    pub normalised: Normalised,
     /// Whether every stage is planned, needed or not (`--check`).
     pub all_stages: bool,
+}
+
+/// What RUN steps are given and denied so that they do the same everywhere; an image's own settings win.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Normalised {
+    /// `LC_ALL=C.UTF-8`.
+    pub locale: bool,
+    /// `TZ=UTC`.
+    pub time_zone: bool,
+    /// `SOURCE_DATE_EPOCH`: the one asked for, else the time at which the base was made.
+    pub epoch: bool,
+    /// What is left out of their layers, by names that change with its meaning.
+    pub left_out: Vec<String>,
 }
 
 impl PlanRequest {
@@ -72,6 +87,7 @@ impl PlanRequest {
             allow: Vec::new(),
             ignore: None,
             source_time: SourceTime::NotAsked,
+            normalised: Normalised::default(),
             all_stages: false,
         }
     }

@@ -30,6 +30,8 @@ struct Request {
     ignored: Vec<String>,
     /// The time of what SOURCE_DATE_EPOCH names; asked for and not known when absent.
     source_time: Option<i64>,
+    /// Whether steps are to do the same everywhere.
+    normalised: bool,
     all_stages: bool,
     /// Configurations of base images by name as written; others have [`usual_image`].
     images: BTreeMap<String, Value>,
@@ -62,6 +64,10 @@ impl Request {
         request.hostname.clone_from(&self.hostname);
         let ignored = self.ignored.clone();
         request.ignore = Some(IgnoredPaths::new(move |path| ignored.iter().any(|known| known == path)));
+        if self.normalised {
+            request.normalised =
+                Normalised { locale: true, time_zone: true, epoch: true, left_out: vec!["logs".to_owned()] };
+        }
         request.all_stages = self.all_stages;
         request
     }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use mica_cache::{CacheRecord, LayerError};
 use mica_image::compress::ZstdEncoder;
-use mica_image::tar::TarOptions;
 use mica_image::tree::TreeLayer;
 use mica_image::{Descriptor, Dialect, LayerId};
 use mica_solver::{BuildEvent, EventSender, KeyParts, StepId, TaskState};
@@ -151,9 +150,9 @@ impl Sending {
         let permit = self.compressing.acquire().await.expect("it is never closed");
         let (blobs, layers, codec) = (self.blobs.clone(), self.host.store.layers(), self.codec);
         let (blob, diff_id, created) = blocking(move || {
-            let layer = TreeLayer { id, diff_id: None };
+            let layer = TreeLayer::made(id);
             let blob = blobs.layer(&layer, Dialect::Oci, codec, false)?;
-            let diff_id = layers.diff_id(&layer, &TarOptions::default())?;
+            let diff_id = layers.diff_id(&layer)?;
             Ok::<_, ExchangeError>((blob, diff_id, layers.require(&id)?.meta().created))
         })
         .await?;

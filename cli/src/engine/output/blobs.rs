@@ -61,6 +61,7 @@ impl Codec {
 struct Recipe {
     layer: Layer,
     tar: Tar,
+    options: TarOptions,
     codec: Codec,
 }
 
@@ -111,8 +112,8 @@ impl StoreBlobs {
             None => Tar::Made,
         };
         let layer = layers.require(&tree_layer.id)?;
-        let diff_id = layers.diff_id(tree_layer, &TarOptions::default())?;
-        let blob = self.pack(Recipe { layer, tar, codec }, diff_id)?;
+        let diff_id = layers.diff_id(tree_layer)?;
+        let blob = self.pack(Recipe { layer, tar, options: tree_layer.tar_options(), codec }, diff_id)?;
         Ok(Descriptor::new(MediaType::layer(dialect, codec.compression), blob.digest, blob.size))
     }
 
@@ -166,7 +167,7 @@ impl StoreBlobs {
 
     fn write_tar(&self, recipe: &Recipe, out: &mut dyn Write) -> io::Result<()> {
         match recipe.tar {
-            Tar::Made => recipe.layer.write_tar(out, &TarOptions::default()).map_err(io::Error::other),
+            Tar::Made => recipe.layer.write_tar(out, &recipe.options).map_err(io::Error::other),
             Tar::Within(blob) => {
                 let mut file = self.store.blobs().open(&blob).map_err(io::Error::other)?;
                 copy(&mut Decoder::new(&mut file)?, out)

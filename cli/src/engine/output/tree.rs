@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use mica_image::index::{Bytes, Entry, IndexError, LayerIndex, Node};
+use mica_image::LayerId;
+use mica_image::index::{Bytes, Entry, IndexError, LayerIndex, LayerLookup, Node};
 use mica_image::root_dir::{Links, RootDir};
 use mica_image::tar::{TarOptions, WriteTarError, write_layer};
-use mica_image::tree::{FileTree as _, TreeEntry, TreeError};
+use mica_image::tree::{FileTree as _, MergedTree, TreeEntry, TreeError};
 use mica_image::unpack::{Ownership, UnpackError, UnpackOptions, materialise};
 
 use super::StoredImage;
@@ -106,7 +108,7 @@ fn prefix(image: &StoredImage, all: &[StoredImage]) -> Vec<u8> {
 
 /// All entries of an image's tree without its root, hard links restored.
 fn flat(host: &Host, image: &StoredImage) -> Result<Vec<Entry>, TreeOutputError> {
-    let tree = host.store.layers().tree(&image.tree)?;
+    let tree = tree(host, image)?;
     let mut first_names = std::collections::HashMap::new();
     let relink = |found: TreeEntry| {
         let mut entry = std::sync::Arc::unwrap_or_clone(found.entry);
@@ -126,6 +128,20 @@ fn flat(host: &Host, image: &StoredImage) -> Result<Vec<Entry>, TreeOutputError>
         entry
     };
     Ok(tree.subtree(b"")?.into_iter().map(relink).collect())
+}
+
+/// The image's tree with the times its layers have as tars.
+fn tree(host: &Host, image: &StoredImage) -> Result<MergedTree, TreeOutputError> {
+    if image.tree.iter().all(|layer| layer.clamp.is_none()) {
+        return Ok(host.store.layers().tree(&image.tree)?);
+    }
+    let mut layers: Vec<(LayerId, Arc<dyn LayerLookup>)> = Vec::with_capacity(image.tree.len());
+    for layer in &image.tree {
+        let mut index = host.store.layers().require(&layer.id)?.load_index()?;
+        layer.tar_options().apply_to(&mut index);
+        layers.push((layer.id, Arc::new(index)));
+    }
+    Ok(MergedTree::new(layers))
 }
 
 fn below(prefix: &[u8], mut entry: Entry) -> Entry {

@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mica_cache::Store;
-use mica_image::tar::TarOptions;
 use mica_image::tree::TreeLayer;
 use mica_solver::graph::{BuildGraph, Target};
 use mica_solver::{StepId, StepResult};
@@ -23,18 +22,21 @@ pub(super) struct DiffIds {
     /// As many at once as there are processors: each reads at full speed.
     permits: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
+    /// The clamp of their times.
+    clamp: Option<i64>,
 }
 
 impl DiffIds {
     /// Computes nothing yet.
-    pub(super) fn new(wanted: HashSet<StepId>, threads: usize) -> Self {
-        Self { wanted, permits: Arc::new(Semaphore::new(threads.max(1))), tasks: Mutex::default() }
+    pub(super) fn new(wanted: HashSet<StepId>, threads: usize, clamp: Option<i64>) -> Self {
+        Self { wanted, permits: Arc::new(Semaphore::new(threads.max(1))), tasks: Mutex::default(), clamp }
     }
 
     /// Starts with the layer that `step` made.
     pub(super) fn start(&self, store: &Store, step: StepId, result: &StepResult) {
         let StepResult::Tree(tree) = result else { return };
         let Some(layer) = tree.last().filter(|_| self.wanted.contains(&step)).cloned() else { return };
+        let layer = TreeLayer { clamp: self.clamp, ..layer };
         let (store, permits) = (store.clone(), self.permits.clone());
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn(async move {
@@ -52,7 +54,7 @@ impl DiffIds {
 }
 
 fn compute(store: &Store, layer: &TreeLayer) {
-    if let Err(error) = store.layers().diff_id(layer, &TarOptions::default()) {
+    if let Err(error) = store.layers().diff_id(layer) {
         tracing::debug!(layer = %layer.id, %error, "the tar of a new layer cannot be hashed yet");
     }
 }

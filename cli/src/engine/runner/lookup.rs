@@ -64,6 +64,6 @@ fn hit(
 /// Returns the tree of a step whose layer goes on top of its parent's.
 pub(super) fn with_layer(parent: &Tree, layer: mica_image::LayerId) -> StepResult {
     let mut tree = parent.clone();
-    tree.push(TreeLayer { id: layer, diff_id: None });
+    tree.push(TreeLayer::made(layer));
     StepResult::Tree(tree)
 }

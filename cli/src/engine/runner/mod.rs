@@ -97,7 +97,8 @@ pub(crate) struct Shared {
 }
 
 impl EngineRunner {
-    /// Returns a runner for `graph`; `identity` tells builds of one Dockerfile in one context from others.
+    /// Returns a runner for `graph`; `identity` tells builds of one Dockerfile in one context from others, `clamp` is that of
+    /// times in new layers.
     pub(crate) fn new(
         host: Arc<Host>,
         request: Arc<BuildRequest>,
@@ -105,9 +106,10 @@ impl EngineRunner {
         log: BuildLog,
         (graph, targets): (&BuildGraph, &[Target]),
         identity: &str,
+        clamp: Option<i64>,
     ) -> Self {
         let in_images = diff_ids::in_images(graph, targets);
-        let diff_ids = DiffIds::new(in_images.clone(), host.threads);
+        let diff_ids = DiffIds::new(in_images.clone(), host.threads, clamp);
         let shared = Shared {
             store: host.store.clone(),
             host,

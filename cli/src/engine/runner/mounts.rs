@@ -155,7 +155,7 @@ pub(super) fn prepare(
             // host is mounted.
             let id = layer_of(shared, step, content)?;
             shared.store.layers().remember_mounted(digest, &id)?;
-            mount.shows = Shows::Layers { tree: vec![TreeLayer { id, diff_id: None }], path: path.clone() };
+            mount.shows = Shows::Layers { tree: vec![TreeLayer::made(id)], path: path.clone() };
         }
     }
     let given = Given {

@@ -19,6 +19,7 @@ use crate::engine::blocking::blocking;
 use crate::engine::chain;
 use crate::engine::mask::Masker;
 use crate::engine::mounting::Prepared;
+use crate::engine::reproducible::NoiseFilter;
 
 /// Lines of output kept for the error message.
 const TAIL_LINES: usize = 20;
@@ -92,7 +93,13 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     let duration = begin.elapsed();
     work.storing();
     let parent = layers.tree(&work.inputs.parent)?;
-    let committed = layers.commit_upper(snapshot, &parent, &|_| false, copy::seconds_now().0)?;
+    let noise = shared.request.reproducible.as_ref().map(NoiseFilter::new).unwrap_or_default();
+    let committed =
+        layers.commit_upper(snapshot, &parent, &|written| noise.covers(written), copy::seconds_now().0)?;
+    let files = noise.into_found();
+    if !files.is_empty() {
+        work.cx.events.send_blocking(BuildEvent::StepLeftOut { id: work.step.id, files });
+    }
     drop((prepared.leases, prepared.sockets));
     copy::record(work, committed.layer.id(), Vec::new(), Some((started, duration)))?;
     drop(lock);

@@ -133,7 +133,8 @@ fn moment(recorded: Recorded) -> Moment {
                 Ending::Canceled => BuildResult::Canceled,
             };
             let outputs = outputs.into_iter().map(Into::into).collect();
-            return Moment::Finished(Summary { result, images, tags, outputs, log: log.map(Into::into) });
+            let log = log.map(Into::into);
+            return Moment::Finished(Summary { result, images, tags, outputs, clamp: None, log });
         }
         Recorded::Planned { steps } => BuildEvent::Planned {
             steps: steps

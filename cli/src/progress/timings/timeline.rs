@@ -114,7 +114,10 @@ impl Timeline {
             BuildEvent::StepFailed { id, .. } => self.end(*id, Outcome::Failed, at),
             BuildEvent::StepCanceled { id } => self.end(*id, Outcome::Canceled, at),
             BuildEvent::Task { what, state } => self.task(what, state, at),
-            BuildEvent::StepLog { .. } | BuildEvent::StepProgress { .. } | BuildEvent::Warning { .. } => {}
+            BuildEvent::StepLog { .. }
+            | BuildEvent::StepProgress { .. }
+            | BuildEvent::StepLeftOut { .. }
+            | BuildEvent::Warning { .. } => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! RUN.
 
+use mica_image::Timestamp;
 use mica_parser::syntax::{CommandLine, Heredoc, RunInstruction, Spanned};
 use mica_parser::words::{Variables, expand_for_display};
 
@@ -7,12 +8,17 @@ use super::mount::Mounts;
 use crate::graph::{NetworkMode, Op, RunMount, RunMountKind, RunOp, SecurityMode};
 use crate::plan::dispatch::StageBuilder;
 use crate::plan::environment::Environment;
+use crate::plan::epoch::EPOCH;
 use crate::plan::report::{Problem, problem};
 use crate::plan::stages::Command;
 use crate::plan::title::{summary, with_capitals};
 
 /// The host name a command sees when nobody asked for another.
 const HOSTNAME: &str = "buildkitsandbox";
+
+/// What a step that is to do the same everywhere gets where its image says nothing.
+const LOCALE: &str = "C.UTF-8";
+const TIME_ZONE: &str = "UTC";
 
 /// Where a heredoc with an interpreter line is put.
 const SCRIPTS: &str = "/dev/pipes";
@@ -39,7 +45,7 @@ impl StageBuilder<'_, '_> {
         let hostname = self.plan.behaviour("BUILDKIT_SANDBOX_HOSTNAME").or(request.hostname.as_deref());
         let op = RunOp {
             argv: invocation.argv,
-            env: self.state.env.pairs().to_vec(),
+            env: self.run_environment(),
             proxy_env: self.plan.proxy.clone(),
             cwd: self.state.cwd.clone(),
             user: self.state.user.clone(),
@@ -52,10 +58,33 @@ impl StageBuilder<'_, '_> {
             resources: request.resources.clone(),
             cgroup_parent: request.cgroup_parent.clone(),
             mounts: mounts.mounts,
+            left_out: request.normalised.left_out.clone(),
         };
         let step = self.add_step(command, title, Op::Run(op), mounts.inputs);
         self.record(command, created_by, Some(step));
         Ok(())
+    }
+
+    /// The stage's variables, and those that make a step do the same everywhere.
+    fn run_environment(&self) -> Vec<(String, String)> {
+        let mut env = self.state.env.pairs().to_vec();
+        let normalised = &self.plan.request.normalised;
+        let has_locale = env.iter().any(|(name, _)| name == "LANG" || name.starts_with("LC_"));
+        let mut give = |wanted: bool, name: &str, value: &dyn Fn() -> String| {
+            if wanted && !env.iter().any(|(known, _)| known == name) {
+                env.push((name.to_owned(), value()));
+            }
+        };
+        give(normalised.locale && !has_locale, "LC_ALL", &|| LOCALE.to_owned());
+        give(normalised.time_zone, "TZ", &|| TIME_ZONE.to_owned());
+        give(normalised.epoch, EPOCH, &|| self.epoch_of_steps().to_string());
+        env
+    }
+
+    /// A step sees the time that was asked for; else one that stays the same until the base changes, so that it stays cached.
+    fn epoch_of_steps(&self) -> i64 {
+        let base = || self.state.image.created.as_ref().and_then(Timestamp::unix).map(|(seconds, _)| seconds);
+        self.plan.epoch.or_else(base).unwrap_or(0).max(0)
     }
 
     fn invocation(&self, run: &RunInstruction) -> Invocation {
