@@ -186,3 +186,23 @@ fn a_lock_with_a_mistake_is_told_with_its_line() {
     bench.mica_with(&["lock", "--lock-file", "a.lock", "-"], &[], &archive).succeeds();
     assert!(bench.context().join("a.lock").exists());
 }
+
+#[test]
+fn a_fetched_context_is_held_to_its_own_lock_and_reads_no_other_file() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM scratch\nCOPY Dockerfile /\n");
+    let outside = bench.path("outside");
+    fs::write(&outside, "version = 1\n").unwrap();
+    let dockerfile = || file("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let held = crate::support::tar(&[dockerfile(), file("mica.lock", "version = 1\n")]);
+    bench.mica_with(&["build", "--locked", "-"], &[], &held).succeeds().says(&["using ", "(nothing)"]);
+    let link = crate::support::symlink("mica.lock", outside.to_str().unwrap());
+    let linked = crate::support::tar(&[dockerfile(), link]);
+    let ran = bench.mica_with(&["build", "--locked", "-"], &[], &linked).exits(1);
+    ran.says(&["mica.lock"]).says_not("(nothing)");
+    // What is no file is not waited for.
+    let path = bench.context().join("mica.lock");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    bench.mica(&["build", "."]).exits(1).says(&["mica.lock`", "it is no file"]);
+}

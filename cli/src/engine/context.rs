@@ -180,7 +180,7 @@ impl BuildContext {
     }
 
     /// Reads a file by its path in the context. What was unpacked or fetched may hold links to anywhere, which end at its top.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         if self.in_place() {
             return fs::read(self.root.join(path));
         }

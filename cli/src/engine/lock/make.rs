@@ -141,7 +141,7 @@ impl Engine {
         let Some(path) = there.filter(|_| wanted.file.is_some() || opened.main().in_place()).cloned() else {
             return Err(MakeLockError::NoPlace);
         };
-        let before = read(&path)?.unwrap_or_else(LockFile::empty);
+        let before = read(&path, opened.main())?.unwrap_or_else(LockFile::empty);
         let kept = kept(&before, update_all, &update, &path)?;
         let lock = Arc::new(Lock { path: path.clone(), file: kept.clone(), strict: false });
         let all_stages = build.target.is_none();

@@ -7,6 +7,8 @@ use super::file::{InvalidLock, LockFile};
 use crate::engine::context::{BuildContext, DockerfileText};
 use crate::engine::request::{LockMode, LockUse};
 
+/// A file larger than this is no lock.
+const SIZE_MAX: u64 = 16 << 20;
 /// What messages call a lock that is no file.
 const GIVEN: &str = "the provenance";
 /// The usual name.
@@ -81,7 +83,7 @@ pub(crate) fn find(
     };
     let places = places(wanted, context, dockerfile);
     for path in &places {
-        if let Some(file) = read(path)? {
+        if let Some(file) = read(path, context)? {
             return Ok(Some(Lock { path: path.clone(), file, strict }));
         }
     }
@@ -109,12 +111,29 @@ pub(super) fn places(wanted: &LockUse, context: &BuildContext, dockerfile: &Dock
 }
 
 /// Reads a lock file; none where there is no file.
-pub(super) fn read(path: &Path) -> Result<Option<LockFile>, LockError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(LockError::Read { path: path.to_owned(), source }),
+///
+/// Of a context that was fetched nothing outside it is read, whatever its links say.
+pub(super) fn read(path: &Path, context: &BuildContext) -> Result<Option<LockFile>, LockError> {
+    let failed = |source| LockError::Read { path: path.to_owned(), source };
+    let inside = path.strip_prefix(context.root()).ok().filter(|_| !context.in_place());
+    let found = match inside {
+        Some(inside) => context.read(inside),
+        None => read_file(path),
     };
+    let bytes = match found {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed(source)),
+    };
+    let text = String::from_utf8(bytes).map_err(|_| failed(io::Error::other("it is no text")))?;
     let invalid = |source| LockError::Invalid { path: path.to_owned(), source };
     LockFile::parse(&text).map(Some).map_err(invalid)
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let told = std::fs::metadata(path)?;
+    match told.is_file() && told.len() <= SIZE_MAX {
+        true => std::fs::read(path),
+        false => Err(io::Error::other("it is no file, or larger than any lock")),
+    }
 }
