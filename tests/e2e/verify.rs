@@ -165,6 +165,21 @@ fn statements_are_kept_in_a_registry_without_a_list_of_referrers() {
     bench.mica(&["verify", "--key", "../mine.pub", "127.0.0.1:1/app"]).exits(69);
 }
 
+#[test]
+fn a_reproducible_image_is_rebuilt_to_the_byte_and_other_times_are_told() {
+    let bench = Bench::new();
+    bench.dockerfile("FROM scratch\nCOPY a /dir/\n").write("a", "a\n");
+    let out = "type=oci,tar=false,dest=../layout";
+    bench.mica(&["build", "--provenance=true", "--reproducible", "-t", "app", "-o", out, "."]).succeeds();
+    let honest = bench.mica(&["verify", "--rebuild", "../layout", "."]).succeeds();
+    assert!(honest.stdout.contains("a rebuild gives the same"), "{honest:?}");
+    honest.says_not("times were left out");
+    let members = [crate::support::directory("dir").time(1), file("dir/a", "a\n").time(1)];
+    forge(&Layout(bench.path("layout")), &members);
+    let said = bench.mica(&["verify", "--rebuild", "../layout", "."]).exits(1).stdout;
+    assert!(said.contains("layer 1 (line 2: COPY a /dir/): times in it are others"), "{said}");
+}
+
 /// Gives the image of a layout another last layer, with every digest made right.
 fn forge(layout: &Layout, members: &[crate::support::Entry]) {
     let mut top = layout.top();

@@ -233,6 +233,7 @@ pub(crate) fn build_request(
         tags: all(&arguments.image.tag, tag)?,
         target: arguments.input.target.clone().filter(|target| !target.is_empty()),
         reproducible: reproducible(arguments, &build_args)?,
+        recorded_clamp: None,
         build_args,
         labels: all(&arguments.image.label, label)?,
         platforms: platforms(arguments, environment)?,

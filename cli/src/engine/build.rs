@@ -544,6 +544,9 @@ impl Engine {
         if !request.normalises(reproducible::TIMES) {
             return None;
         }
+        if let Some(seconds) = request.recorded_clamp {
+            return Some(Clamp { seconds, from: ClampSource::Provenance });
+        }
         let (seconds, from) = match (epoch, made) {
             (Some(seconds), _) => (seconds, ClampSource::SourceDateEpoch),
             (None, Some(seconds)) => (seconds, ClampSource::Context),

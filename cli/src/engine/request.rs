@@ -68,6 +68,8 @@ pub(crate) struct BuildRequest {
     pub jobs: usize,
     /// What is made the same in every build; `None` where nothing was said of it.
     pub reproducible: Option<Reproducible>,
+    /// What times are clamped to where a provenance says it, whatever the sources say.
+    pub recorded_clamp: Option<i64>,
     /// no_new_privs for RUN.
     pub no_new_privileges: bool,
 }

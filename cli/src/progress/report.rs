@@ -84,6 +84,7 @@ fn clamp_words(clamp: &Clamp) -> String {
         ClampSource::SourceDateEpoch => format!("{time} (SOURCE_DATE_EPOCH)"),
         ClampSource::Commit(commit) => format!("{time} (commit {})", commit.get(..12).unwrap_or(commit)),
         ClampSource::Context => format!("{time} (the context)"),
+        ClampSource::Provenance => format!("{time} (the provenance)"),
         ClampSource::Nothing => format!("{time} (no SOURCE_DATE_EPOCH, no commit)"),
     }
 }

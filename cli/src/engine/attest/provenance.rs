@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! buildDefinition
-//!   externalParameters     context · dockerfile · target · platforms · args, labels (mode=max) · named contexts
-//!   internalParameters     builder's platform · reproducibility
+//!   externalParameters     context · dockerfile · target · platforms · args, labels (mode=max) · named contexts · reproducible
+//!   internalParameters     builder's platform · what times were clamped to
 //!   resolvedDependencies   context · dockerfile · bases · downloads · repositories
 //! runDetails
 //!   builder.id             `builder-id=`, or this mica
@@ -21,6 +21,7 @@ use super::statement::{PROVENANCE, Predicate, image_purl, resource};
 use crate::engine::context::DockerfileText;
 use crate::engine::lock::bare_url;
 use crate::engine::materials::{RemoteContent, RemoteMaterial};
+use crate::engine::reproducible::Reproducible;
 use crate::engine::request::{BuildRequest, ContextInput, ProvenanceMode};
 
 /// What the parameters mean is written there.
@@ -78,7 +79,7 @@ pub(crate) fn provenance(
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": external(request, dockerfile, wanted.mode),
-            "internalParameters": {"builderPlatform": Platform::host().to_string()},
+            "internalParameters": {"builderPlatform": Platform::host().to_string(), "time": epoch},
             "resolvedDependencies": dependencies(request, dockerfile, materials),
         },
         "runDetails": run,
@@ -115,6 +116,10 @@ fn external(request: &BuildRequest, dockerfile: &DockerfileText, mode: Provenanc
     if mode == ProvenanceMode::Max {
         parameters.insert("args".to_owned(), json!(request.build_args));
         parameters.insert("labels".to_owned(), json!(request.labels));
+    }
+    let items: Vec<&str> = request.reproducible.iter().flat_map(Reproducible::items).collect();
+    if !items.is_empty() {
+        parameters.insert("reproducible".to_owned(), items.into());
     }
     parameters.insert("mode".to_owned(), mode.name().into());
     Value::Object(parameters)

@@ -2,7 +2,7 @@
 //!
 //! Steps run anew, whatever is cached. Bases, downloads and repositories are those of the provenance, held as by a lock file; the
 //! context and secrets are given by whoever rebuilds, and what the provenance says of the context is checked. Times are compared only
-//! where the build fixed them, for nobody builds at the same moment twice.
+//! where the build fixed them (`--reproducible`), for nobody builds at the same moment twice.
 
 use std::collections::BTreeMap;
 
@@ -26,12 +26,11 @@ use crate::engine::history::{LookError, OpenImage};
 use crate::engine::images;
 use crate::engine::lock::{LockFile, LockedCheckout, LockedDownload, LockedImage};
 use crate::engine::output::StoredImage;
+use crate::engine::reproducible::{Reproducible, TIMES};
 use crate::engine::request::{
     Attest, BuildRequest, ContextInput, DockerfileInput, LockUse, NoCache, ProvenanceOptions,
 };
 use crate::engine::{Engine, chain};
-
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// What came of a rebuild.
 #[derive(Debug)]
@@ -98,6 +97,8 @@ struct Definition {
     build_type: String,
     external_parameters: Value,
     #[serde(default)]
+    internal_parameters: Value,
+    #[serde(default)]
     resolved_dependencies: Vec<Dependency>,
 }
 
@@ -112,6 +113,8 @@ struct Parameters {
     args: BTreeMap<String, String>,
     #[serde(default)]
     labels: Vec<(String, String)>,
+    #[serde(default)]
+    reproducible: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -146,7 +149,7 @@ impl Engine {
         let recorded = Provenance::read(&said.statement.predicate)?;
         let published = self.published(&seat, &platform, events).await?;
         let request = recorded.request(request)?;
-        let fixed_times = request.build_args.contains_key(EPOCH);
+        let fixed_times = request.normalises(TIMES);
         let report = self.build(request, events, &CancellationToken::new()).await?;
         let made = report.images.iter().find(|made| platform.runs(&made.platform));
         let Some(made) = made else {
@@ -166,8 +169,12 @@ impl Engine {
         let is_same = match published {
             Ok(published) => {
                 let published = self.open_stored(published.id).await?;
-                problems.extend(differences(&published, &rebuilt, fixed_times)?);
-                published.image.id == id
+                let is_same = published.image.id == id;
+                problems.extend(differences(&published, &rebuilt)?);
+                if fixed_times && !is_same && problems.is_empty() {
+                    problems.extend(other_digests(&published, &rebuilt));
+                }
+                is_same
             }
             Err(altered) => {
                 let layers = seat.layers(&platform).await?;
@@ -240,6 +247,9 @@ impl Provenance {
         }
         let platform =
             |text: &String| Platform::parse(text).map_err(|error| RebuildError::Form(error.to_string()));
+        let items = parameters.reproducible.iter().map(String::as_str);
+        let reproducible = Reproducible::only(items)
+            .map_err(|name| RebuildError::Form(format!("`{name}` is nothing that can be made the same")))?;
         let dockerfile = match (&given.dockerfile, &given.context) {
             (DockerfileInput::Default, ContextInput::Directory(context)) => {
                 DockerfileInput::Path(context.join(&parameters.dockerfile))
@@ -251,6 +261,8 @@ impl Provenance {
             dockerfile,
             target: parameters.target,
             platforms: parameters.platforms.iter().map(platform).collect::<Result<_, _>>()?,
+            reproducible: Some(reproducible),
+            recorded_clamp: self.build_definition.internal_parameters["time"].as_i64(),
             build_args: parameters.args,
             labels: parameters.labels,
             no_cache: NoCache::All,
@@ -340,12 +352,8 @@ fn other_inputs(recorded: &Provenance, taken: &Provenance) -> Vec<String> {
     problems
 }
 
-fn differences(
-    published: &OpenImage,
-    rebuilt: &OpenImage,
-    fixed_times: bool,
-) -> Result<Vec<String>, LookError> {
-    // Times of files are the step's own unless they were clamped, and then the layers are the same.
+fn differences(published: &OpenImage, rebuilt: &OpenImage) -> Result<Vec<String>, LookError> {
+    // The store knows times as they were, not as they were clamped: those are told by the digests.
     let options = DiffOptions { semantic: true };
     let found = diff::compare(published, rebuilt, options)?;
     let mut problems: Vec<String> =
@@ -359,11 +367,27 @@ fn differences(
             value(&change.after)
         ));
     }
-    let created = |image: &OpenImage| image.image.config.created.clone();
-    if fixed_times && created(published) != created(rebuilt) {
-        problems.push("configuration: the time is another than the one that was fixed".to_owned());
-    }
     Ok(problems)
+}
+
+/// Where times were fixed, and nothing else is different: the layers that hold other times.
+fn other_digests(published: &OpenImage, rebuilt: &OpenImage) -> Vec<String> {
+    let ids = |image: &OpenImage| image.image.config.rootfs.diff_ids.clone();
+    let pairs = ids(published).into_iter().zip(ids(rebuilt)).enumerate();
+    let mut problems: Vec<String> = pairs
+        .filter(|(_, (there, here))| there != here)
+        .map(|(number, (there, here))| {
+            let line = rebuilt.line(number).place();
+            format!(
+                "layer {} ({line}): times in it are others: it is {there}, and {here} when rebuilt",
+                number + 1
+            )
+        })
+        .collect();
+    if problems.is_empty() {
+        problems.push("configuration: times in it are others".to_owned());
+    }
+    problems
 }
 
 /// `layer 2 (line 3: COPY a /a): /a: content`.

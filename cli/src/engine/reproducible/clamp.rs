@@ -26,6 +26,8 @@ pub(crate) enum ClampSource {
     Commit(String),
     /// The context: an archive's newest file, or a commit that was fetched.
     Context,
+    /// Whoever says what the image was made from.
+    Provenance,
     /// Nothing: it is the start of 1970.
     Nothing,
 }

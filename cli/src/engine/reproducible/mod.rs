@@ -29,6 +29,17 @@ impl Reproducible {
         Self(names().collect())
     }
 
+    /// Returns these items and no others; the name that is none.
+    pub(crate) fn only<'a>(items: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let known = |item: &'a str| names().find(|known| *known == item).ok_or_else(|| item.to_owned());
+        items.into_iter().map(known).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Returns the names of what is made the same.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().copied()
+    }
+
     /// Makes times the same too.
     pub(crate) fn add_times(&mut self) {
         self.0.insert(TIMES);
@@ -74,6 +85,8 @@ mod tests {
         let made = Reproducible::keeping(["times", "apt-logs"]).unwrap();
         assert!(!made.has("times") && !made.has("apt-logs") && made.has("locale") && made.has("dpkg-logs"));
         assert_eq!(Reproducible::keeping(["time"]), Err("time".to_owned()));
+        let only = Reproducible::only(made.items()).unwrap();
+        assert_eq!((only, Reproducible::only(["time"])), (made, Err("time".to_owned())));
         let mut times = Reproducible::default();
         times.add_times();
         assert!(times.has("times") && !times.has("locale"));
