@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::Bench;
+use serde_json::json;
+
+use crate::support::{Access, Bench, Registry, file};
 
 fn two_images() -> Bench {
     let bench = Bench::new();
@@ -149,4 +151,18 @@ fn layers_can_be_compared() {
     }
     let table = bench.mica(&["history", "app"]).succeeds().stdout;
     assert!(table.lines().nth(1).unwrap().starts_with("#3 "), "{table}");
+}
+
+#[test]
+fn names_in_registries_can_be_compared() {
+    let registry = Registry::start(Access::Open);
+    registry.put("team/app:1", &[file("a", "one"), file("b", "b")], &json!({"Env": ["V=1"]}));
+    registry.put("team/app:2", &[file("a", "two!"), file("c", "c")], &json!({"Env": ["V=2"]}));
+    let bench = Bench::new();
+    let (one, two) = (registry.name("team/app:1"), registry.name("team/app:2"));
+    let found = difference(&bench, &["--semantic", &one, &two], 1);
+    assert_eq!(files(&found), ["/a changed content", "/b removed", "/c added"]);
+    assert_eq!(found["config"][0]["field"], "config.Env V");
+    assert_eq!(files(&difference(&bench, &[&format!("{one}#1"), &format!("{two}#..1")], 1)).len(), 3);
+    difference(&bench, &[&one, &one], 0);
 }

@@ -352,6 +352,9 @@ fn each_edit_runs_the_right_steps_and_is_named() {
         restore(&bench);
         bench.mica(&["build", "-t", "app", "."]).succeeds();
     }
+    let mut search = std::process::Command::new("grep");
+    let found = search.args(["-rlF", "a-secret-value"]).arg(bench.path("store")).output().unwrap();
+    assert_eq!((found.status.code(), String::from_utf8_lossy(&found.stdout).as_ref()), (Some(1), ""));
 }
 
 #[test]

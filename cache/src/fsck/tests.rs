@@ -62,6 +62,9 @@ impl Bench {
             store.records().remember(&key, &TreeHash([1; 32]), &stored).unwrap();
         }
         store.records().note_recent(&PlaceId([2; 32]), &KEY).unwrap();
+        let failure = crate::Failure { when: 1, steps: log, step: 1, layers: vec![made] };
+        store.failures().keep("project", &failure).unwrap();
+        layers.remember_mounted("selection", &made).unwrap();
         let image = store.blobs().put(b"{\"config\":1}").unwrap();
         let tree = [base, made].map(|id| TreeLayer::made(id)).to_vec();
         let platform = "linux/amd64".into();
@@ -230,6 +233,8 @@ fn small_files_are_held_to_their_checksums() {
         ("tags", "version `app=latest@1`"),
         ("recent", "record `recent/"),
         ("diff-ids", "layer `diff-ids/"),
+        ("failures", "record `failures/"),
+        ("mounted", "layer `mounted/"),
         ("resolved", "reference `resolved/"),
     ] {
         finds(|bench| flip(&only_file(&bench.root().join(directory))), &[expected]);

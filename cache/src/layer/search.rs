@@ -30,7 +30,7 @@ impl Snapshot {
 }
 
 fn find(directory: &std::path::Path, values: &[&[u8]]) -> io::Result<Option<LayerPath>> {
-    let finders: Vec<Finder<'_>> = values.iter().map(|value| Finder::new(value)).collect();
+    let finders: Vec<Finder<'_>> = values.iter().map(Finder::new).collect();
     let root = Beneath::open_root(directory)?;
     let found = Mutex::new(None);
     walk(vec![LayerPath::new()], &|path| {

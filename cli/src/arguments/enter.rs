@@ -89,18 +89,16 @@ mod tests {
 
     #[test]
     fn step_and_command_are_told_apart() {
-        let cases: [(&[&str], Option<&str>, End, &[&str]); 5] = [
-            (&[], None, End::After, &[]),
-            (&["#7"], Some("#7"), End::After, &[]),
-            (&["--input", "build:12"], Some("build:12"), End::Before, &[]),
-            (&["--", "ls", "-l"], None, End::After, &["ls", "-l"]),
-            (&["build", "--", "sh", "--input"], Some("build"), End::After, &["sh", "--input"]),
-        ];
-        for (words, step, end, command) in cases {
+        let check = |words: &[&str], step: Option<&str>, end, command: &[&str]| {
             let line = CommandLine::try_parse_from([&["mica", "enter"], words].concat()).unwrap();
             let Command::Enter(arguments) = line.command else { panic!("not enter: {words:?}") };
             assert_eq!((arguments.step.as_deref(), arguments.end()), (step, end), "{words:?}");
             assert_eq!(arguments.command, command, "{words:?}");
-        }
+        };
+        check(&[], None, End::After, &[]);
+        check(&["#7"], Some("#7"), End::After, &[]);
+        check(&["--input", "build:12"], Some("build:12"), End::Before, &[]);
+        check(&["--", "ls", "-l"], None, End::After, &["ls", "-l"]);
+        check(&["build", "--", "sh", "--input"], Some("build"), End::After, &["sh", "--input"]);
     }
 }
