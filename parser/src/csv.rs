@@ -1,4 +1,4 @@
-//! One line of comma-separated values, as `--mount` and `--device` take them.
+//! One line of comma-separated values, as `--mount`, `--device` and flags of the command line take them.
 
 /// Why a text is not one line of comma-separated values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum CsvError {
 }
 
 /// Splits a line at its commas; a field in double quotes may contain commas, and `""` stands for one quote.
-pub(crate) fn fields(line: &str) -> Result<Vec<String>, CsvError> {
+pub fn fields(line: &str) -> Result<Vec<String>, CsvError> {
     let line = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
     if line.is_empty() {
         return Err(CsvError::Empty);

@@ -1,7 +1,8 @@
 //! What Go's standard library reads differently from Rust's: booleans, numbers, paths.
 
 /// Reads a boolean: `1`, `t`, `T`, `true`, `True`, `TRUE` and their opposites.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+#[must_use]
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),
@@ -15,7 +16,8 @@ pub(crate) fn parse_u32(text: &str, base: u32) -> Option<u32> {
 }
 
 /// Returns the shortest path that means the same by words alone: no `.`, no `..` after a name, no doubled or trailing slash.
-pub(crate) fn clean(path: &str) -> String {
+#[must_use]
+pub fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -49,6 +51,11 @@ mod tests {
             ("a/../..", ".."),
             ("/../a", "/a"),
             ("//", "/"),
+            ("/", "/"),
+            ("//a//b/", "/a/b"),
+            ("../a/..", ".."),
+            ("a/..", "."),
+            ("/a/../..", "/"),
         ] {
             assert_eq!(clean(path), expected, "{path}");
         }

@@ -5,7 +5,7 @@
 //! [`words`], to be called when the variables are known.
 #![forbid(unsafe_code)]
 
-mod csv;
+pub mod csv;
 pub mod debug;
 pub mod device;
 pub mod diagnostic;
@@ -15,7 +15,7 @@ mod documented_tests;
 mod duration;
 mod flags;
 pub mod glob;
-mod go;
+pub mod go;
 mod instruction;
 pub mod keyword;
 mod line_index;

@@ -157,7 +157,7 @@ impl Keys {
 
     fn switch(&mut self, name: &str) -> Result<Option<bool>, Invalid> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        boolean(&value).map(Some).ok_or_else(|| format!("`{name}={value}`: not true or false").into())
+        parse_bool(&value).map(Some).ok_or_else(|| format!("`{name}={value}`: not true or false").into())
     }
 
     /// A key that nobody read means nothing here.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use mica_image::Reference;
+use mica_parser::go::parse_bool;
 
 use super::error::ArgumentError;
 use super::{csv, packing};
@@ -65,7 +66,7 @@ fn from_fields(word: &str, fields: &[String]) -> Result<Output, ArgumentError> {
 
 fn read_key(keys: &mut Keys, key: &str, value: &str) -> Result<(), String> {
     let name = key.to_ascii_lowercase();
-    let switch = || boolean(value).ok_or_else(|| format!("`{name}={value}`: not true or false"));
+    let switch = || parse_bool(value).ok_or_else(|| format!("`{name}={value}`: not true or false"));
     match name.as_str() {
         "type" => keys.kind = Some(value.to_owned()),
         "dest" => keys.destination = Some(value.to_owned()),
@@ -158,15 +159,6 @@ fn check_destination(
             Err(ArgumentError::value(FLAG, word, "an image in a store or registry takes no `dest`"))
         }
         _ => Ok(()),
-    }
-}
-
-/// Reads a boolean as Go's `strconv.ParseBool` does.
-pub(super) fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

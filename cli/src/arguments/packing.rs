@@ -23,7 +23,7 @@ fn dialect(oci: bool) -> Dialect {
 }
 
 fn switch(key: &str, value: &str) -> Result<bool, String> {
-    boolean(value).ok_or_else(|| format!("`{key}={value}`: not true or false"))
+    parse_bool(value).ok_or_else(|| format!("`{key}={value}`: not true or false"))
 }
 
 /// Reads the name of a compression.

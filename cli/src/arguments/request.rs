@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use mica_image::{Platform, Reference};
+use mica_parser::go::parse_bool;
 use mica_solver::graph::Resources;
 
 use super::build::BuildArguments;
@@ -353,7 +354,7 @@ fn reproducible(
         let has_epoch = build_args.get(EPOCH).is_some_and(|epoch| !epoch.is_empty());
         return Ok(has_epoch.then(Reproducible::everything));
     };
-    if let Some(switch) = output::boolean(word) {
+    if let Some(switch) = parse_bool(word) {
         return Ok(Some(if switch { Reproducible::everything() } else { Reproducible::default() }));
     }
     let kept = word.strip_prefix("keep:").ok_or_else(|| {

@@ -1,26 +1,6 @@
 //! Paths inside an image, as text: always with forward slashes, never touching a disk.
 
-/// Returns the shortest path that means the same: no empty or `.` components, `..` resolved, no trailing slash. An absolute path does
-/// not climb above its root, and an empty one is `.`.
-pub(super) fn clean(path: &str) -> String {
-    let absolute = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if absolute => {}
-            _ => parts.push(part),
-        }
-    }
-    match (absolute, parts.join("/")) {
-        (true, rest) => format!("/{rest}"),
-        (false, rest) if rest.is_empty() => ".".to_owned(),
-        (false, rest) => rest,
-    }
-}
+pub(super) use mica_parser::go::clean;
 
 /// Joins `path` to `base` and cleans the result, whether or not `path` is absolute.
 pub(super) fn join(base: &str, path: &str) -> String {
@@ -69,24 +49,6 @@ pub(super) fn base_name(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cleaning() {
-        let cases = [
-            ("", "."),
-            ("/", "/"),
-            ("//a//b/", "/a/b"),
-            ("a/./b/../c", "a/c"),
-            ("/../a", "/a"),
-            ("../a/..", ".."),
-            ("../../a", "../../a"),
-            ("a/..", "."),
-            ("/a/../..", "/"),
-        ];
-        for (path, expected) in cases {
-            assert_eq!(clean(path), expected, "{path:?}");
-        }
-    }
 
     #[test]
     fn destinations_keep_what_a_trailing_slash_says() {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use mica_image::Platform;
 use mica_parser::diagnostic::Diagnostic;
+use mica_parser::go::parse_bool;
 use mica_parser::syntax::{Dockerfile, Escape};
 
 use super::arguments::{GlobalArguments, proxy_environment};
@@ -187,7 +188,7 @@ impl<'a> PlatformPlan<'a> {
     /// Returns whether step names tell the platform.
     pub(super) fn names_platform(&self) -> bool {
         let asked = self.build_args.get("BUILDKIT_MULTI_PLATFORM");
-        self.request.platforms.len() > 1 || asked.is_some_and(|value| is_true(value))
+        self.request.platforms.len() > 1 || asked.is_some_and(|value| parse_bool(value) == Some(true))
     }
 
     /// Returns whether an entitlement was granted.
@@ -200,9 +201,4 @@ impl<'a> PlatformPlan<'a> {
     pub(super) fn behaviour(&self, name: &str) -> Option<&str> {
         self.build_args.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
-}
-
-/// What Go's `strconv.ParseBool` takes for true.
-fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }

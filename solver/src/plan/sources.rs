@@ -1,5 +1,6 @@
 //! What `COPY --from` and the `from` of a mount mean.
 
+use mica_parser::csv;
 use mica_parser::syntax::{Instruction, RunInstruction, Span, Spanned};
 use mica_parser::words::{NoVariables, expand};
 
@@ -91,25 +92,10 @@ fn mount_sources(
 /// Returns the `from` of a mount. The other keys may need variables and are read when these are known; the parser has checked the
 /// form of the whole.
 fn mount_from(value: &str) -> Option<String> {
-    let fields = fields(value);
+    let fields = csv::fields(value).unwrap_or_default();
     let mut pairs = fields.iter().filter_map(|field| field.split_once('='));
     let last = pairs.rfind(|(key, _)| key.eq_ignore_ascii_case("from"));
     last.map(|(_, name)| name.to_owned()).filter(|name| !name.is_empty())
-}
-
-/// Splits at commas outside quotes and removes the quotes.
-fn fields(value: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    for character in value.chars() {
-        let field = fields.last_mut().expect("there is always a field");
-        match character {
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            _ => field.push(character),
-        }
-    }
-    fields
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! `git://` and `ssh://` URLs and `user@host:path` are; http(s) URLs are when their path ends in `.git`. What looks like
 //! `github.com/owner/name` is a path here, though it names a repository where a build context is asked for.
 
+use mica_parser::go::parse_bool;
+
 /// What the text of a git source says besides where the repository is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct GitUrl {
@@ -93,10 +95,10 @@ struct GitNames {
 
 /// A key without a value is true.
 fn boolean(key: &str, value: &str) -> Result<bool, String> {
-    match value {
-        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("invalid {key} value: `{value}`")),
+    match (value, parse_bool(value)) {
+        ("", _) => Ok(true),
+        (_, Some(read)) => Ok(read),
+        (_, None) => Err(format!("invalid {key} value: `{value}`")),
     }
 }
 
