@@ -180,7 +180,7 @@ pub struct RunOp {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is the flag of that name; memory in bytes, times in microseconds")]
 pub struct Resources {
-    pub memory: Option<i64>,
+    pub memory: Option<u64>,
     pub memory_swap: Option<i64>,
     pub cpu_shares: Option<u64>,
     pub cpu_period: Option<u64>,

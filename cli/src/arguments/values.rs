@@ -146,11 +146,11 @@ pub(super) fn set_resource(
     let invalid = |why: &str| ArgumentError::value(flag, value, why);
     let whole = || value.parse::<i64>().map_err(|_| invalid("not a whole number"));
     let natural = || value.parse::<u64>().map_err(|_| invalid("not a whole number of 0 or more"));
-    let bytes = || size_flag(flag, value).map(u64::cast_signed);
+    let bytes = || size_flag(flag, value);
     match name {
         "memory" => resources.memory = above_zero(bytes()?),
         "memory-swap" if value == "-1" => resources.memory_swap = Some(-1),
-        "memory-swap" => resources.memory_swap = above_zero(bytes()?),
+        "memory-swap" => resources.memory_swap = above_zero(bytes()?.cast_signed()),
         "cpu-shares" => resources.cpu_shares = above_zero(natural()?),
         "cpu-period" => resources.cpu_period = above_zero(natural()?),
         "cpu-quota" => resources.cpu_quota = above_zero(whole()?),

@@ -10,8 +10,7 @@ use mica_image::{ContentDigest, ImageConfig, LayerId, Platform, Reference, Times
 use mica_parser::diagnostic::{Diagnostic, Severity};
 use mica_solver::graph::{BuildGraph, HistoryItem, ImageSource, Target};
 use mica_solver::plan::{
-    self, IgnoredPaths, NamedContext, Plan, PlanRequest, Planned, ResolvedImage, Setting, plan,
-    unresolved_image,
+    IgnoredPaths, NamedContext, Plan, PlanRequest, Planned, ResolvedImage, Setting, plan, unresolved_image,
 };
 use mica_solver::{
     BuildEvent, EventSender, SolveError, SolveOptions, Solved, Step, StepId, StepResult, TaskState, solve,
@@ -33,7 +32,7 @@ use super::lock::{self, Lock, LockError};
 use super::materials::remote_materials;
 use super::output::{Exported, OutputError, StoredImage};
 use super::reproducible::{self, Clamp, ClampSource, Reproducible};
-use super::request::{BuildRequest, ContextInput, NoCache, OutputKind};
+use super::request::{BuildRequest, ContextInput, OutputKind};
 use super::runner::{EngineRunner, Resolved, StepError};
 use super::source_time::{Sources, directory_commit, source_time};
 use super::{Engine, chain};
@@ -859,11 +858,7 @@ fn plan_request(
         build_args: request.build_args.clone(),
         labels: request.labels.clone(),
         platforms: request.platforms.clone(),
-        no_cache: match &request.no_cache {
-            NoCache::None => plan::NoCache::None,
-            NoCache::All => plan::NoCache::All,
-            NoCache::Stages(stages) => plan::NoCache::Stages(stages.clone()),
-        },
+        no_cache: request.no_cache.clone(),
         named_contexts,
         network: request.network,
         extra_hosts: request.extra_hosts.clone(),

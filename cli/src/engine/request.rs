@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use mica_image::{Dialect, LayerCompression, Platform, Reference};
 use mica_solver::graph::{NetworkMode, Resources};
+pub(crate) use mica_solver::plan::NoCache;
 
 use super::exchange::options::{CacheExport, CacheImport};
 use super::lock::LockFile;
@@ -157,18 +158,6 @@ pub(crate) enum DockerfileInput {
     Path(PathBuf),
     /// The text itself (standard input).
     Text(Vec<u8>),
-}
-
-/// Which steps may not use the cache.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum NoCache {
-    /// All may.
-    #[default]
-    None,
-    /// None may.
-    All,
-    /// The steps of these stages may not.
-    Stages(Vec<String>),
 }
 
 /// Where a secret's value is.

@@ -209,7 +209,7 @@ fn ulimit(text: &str) -> Option<Ulimit> {
 
 fn resources(limits: &graph::Resources) -> Resources {
     Resources {
-        memory: limits.memory.and_then(|bytes| u64::try_from(bytes).ok()),
+        memory: limits.memory,
         memory_swap: limits.memory_swap,
         cpu_shares: limits.cpu_shares,
         cpu_period: limits.cpu_period,
