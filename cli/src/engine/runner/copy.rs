@@ -85,32 +85,47 @@ fn take(
         patterns: &DockerfilePatterns,
     };
     let input = inputs.slot(source.slot).expect("a plan gives every source its slot");
-    match input {
-        StepResult::Tree(tree) => {
-            let tree = shared.store.layers().tree(tree)?;
-            let selection = select(&tree, &request).map_err(|error| StepError::select(step, error))?;
-            Ok(Taken { part, selection, from: Bearer::Layers })
+    let StepResult::Files(id) = input else { return select_from(shared, step, input, part, &request) };
+    match &*shared.files(*id) {
+        SourceFiles::Download(download) => {
+            let selection = download.selection(&source.path);
+            Ok(Taken { part: format!("content of `{}`", download.url), selection, from: Bearer::Itself })
         }
+        SourceFiles::Inline(files) => {
+            let name = source.path.trim_start_matches('/');
+            let Some((_, content)) = files.iter().find(|(known, _)| known == name) else {
+                return select_from(shared, step, input, part, &request);
+            };
+            let selection =
+                Selection::from_inline(name.as_bytes(), content.as_bytes().into(), 0o644, made_now());
+            Ok(Taken { part, selection, from: Bearer::Itself })
+        }
+        SourceFiles::Context { .. } => select_from(shared, step, input, part, &request),
+    }
+}
+
+/// Selects from an input that is a tree of files: layers, a context, or nothing at all.
+pub(super) fn select_from(
+    shared: &Shared,
+    step: &Step,
+    input: &StepResult,
+    part: String,
+    request: &SelectRequest<'_>,
+) -> Result<Taken, StepError> {
+    let selected = |tree: &dyn FileTree, from: Bearer| {
+        let selection = select(tree, request).map_err(|error| StepError::select(step, error))?;
+        Ok(Taken { part: part.clone(), selection, from })
+    };
+    match input {
+        StepResult::Tree(tree) => selected(&shared.store.layers().tree(tree)?, Bearer::Layers),
         StepResult::Files(id) => match &*shared.files(*id) {
-            SourceFiles::Context { tree, .. } => {
-                let selection = select(&**tree, &request).map_err(|error| StepError::select(step, error))?;
-                Ok(Taken { part, selection, from: Bearer::Context(tree.clone()) })
+            SourceFiles::Context { tree, .. } => selected(&**tree, Bearer::Context(tree.clone())),
+            // A stage without a step.
+            SourceFiles::Inline(files) if files.is_empty() => {
+                selected(&MergedTree::new(Vec::new()), Bearer::Itself)
             }
-            SourceFiles::Download(download) => {
-                let selection = download.selection(&source.path);
-                Ok(Taken { part: format!("content of `{}`", download.url), selection, from: Bearer::Itself })
-            }
-            SourceFiles::Inline(files) => {
-                let name = source.path.trim_start_matches('/');
-                let selection = match files.iter().find(|(known, _)| known == name) {
-                    Some((_, content)) => {
-                        Selection::from_inline(name.as_bytes(), content.as_bytes().into(), 0o644, made_now())
-                    }
-                    // A stage without a step: nothing is there.
-                    None => select(&MergedTree::new(Vec::new()), &request)
-                        .map_err(|error| StepError::select(step, error))?,
-                };
-                Ok(Taken { part, selection, from: Bearer::Itself })
+            SourceFiles::Download(_) | SourceFiles::Inline(_) => {
+                Err(StepError::mount(step, format!("{part}: it is a single file, and a directory is needed")))
             }
         },
     }

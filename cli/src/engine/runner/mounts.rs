@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use mica_cache::{MountLease, Sharing as CacheSharing};
-use mica_executor::copy::{Layout, SelectRequest, SourcePattern, select};
-use mica_image::tree::{FollowLast, MergedTree, Tree, TreeLayer, resolve};
+use mica_executor::copy::{Layout, SelectRequest, SourcePattern};
+use mica_image::tree::{FollowLast, Tree, TreeLayer, resolve};
 use mica_solver::graph::{NetworkMode, RunMount, RunMountKind, RunOp, Sharing};
 use mica_solver::{KeyParts, Step, StepId, StepInputs, StepResult};
 
-use super::copy::{Bearer, Taken, copy_into, layer_of};
-use super::source::SourceFiles;
+use super::copy::{Taken, copy_into, layer_of, select_from};
 use super::{Shared, StepError};
 use crate::engine::chain;
 use crate::engine::mounting::{self, Given, KnownMount, MountError, Prepared, Shows};
@@ -83,29 +82,8 @@ fn take(
         patterns: &DockerfilePatterns,
     };
     let part = format!("content of mount `{target}`");
-    match inputs.slot(slot).expect("a plan gives every mount its slot") {
-        StepResult::Tree(tree) => {
-            let tree = shared.store.layers().tree(tree)?;
-            let selection = select(&tree, &request).map_err(|error| StepError::select(step, error))?;
-            Ok(Taken { part, selection, from: Bearer::Layers })
-        }
-        StepResult::Files(id) => match &*shared.files(*id) {
-            SourceFiles::Context { tree, .. } => {
-                let selection = select(&**tree, &request).map_err(|error| StepError::select(step, error))?;
-                Ok(Taken { part, selection, from: Bearer::Context(tree.clone()) })
-            }
-            // A stage without a step.
-            SourceFiles::Inline(files) if files.is_empty() => {
-                let selection = select(&MergedTree::new(Vec::new()), &request)
-                    .map_err(|error| StepError::select(step, error))?;
-                Ok(Taken { part, selection, from: Bearer::Itself })
-            }
-            SourceFiles::Download(_) | SourceFiles::Inline(_) => Err(StepError::mount(
-                step,
-                format!("nothing can be mounted at `{target}` from a single file source"),
-            )),
-        },
-    }
+    let input = inputs.slot(slot).expect("a plan gives every mount its slot");
+    select_from(shared, step, input, part, &request)
 }
 
 /// The mounts of a step with what they show, as far as [`contents`] found it out.
