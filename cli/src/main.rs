@@ -7,6 +7,8 @@ mod configuration;
 mod diagnostics;
 mod engine;
 mod environment;
+#[cfg(test)]
+mod golden;
 mod progress;
 mod terminal;
 

@@ -1,13 +1,14 @@
 //! Renders the diagnostics of `fixtures/diagnostics/*/diagnostics.json` over the Dockerfile beside them and compares every form.
-//! `UPDATE_GOLDENS=1` writes the expected files anew.
+//!
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mica_parser::diagnostic::RuleCode;
 use mica_parser::syntax::Span;
 use serde::Deserialize;
 
 use super::*;
+use crate::golden::{cases, check};
 
 /// A diagnostic as a fixture gives it: places by line, and by the words they cover.
 #[derive(Deserialize)]
@@ -68,31 +69,6 @@ fn diagnostic(text: &[u8], given: Given) -> Diagnostic {
     made
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "whether expected files are written anew is for the person at the keyboard"
-)]
-fn updating() -> bool {
-    std::env::var_os("UPDATE_GOLDENS").is_some()
-}
-
-fn check(path: &Path, actual: &str) {
-    if updating() {
-        std::fs::write(path, actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(expected == actual, "{} differs; this was made:\n{actual}", path.display());
-}
-
-fn cases() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/diagnostics");
-    let mut cases: Vec<PathBuf> =
-        std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
-    cases.sort();
-    assert!(!cases.is_empty());
-    cases
-}
-
 fn load(case: &Path) -> (Vec<u8>, Vec<Diagnostic>) {
     let bytes = std::fs::read(case.join("Dockerfile")).unwrap();
     let given: Vec<Given> =
@@ -137,7 +113,7 @@ fn a_failure_shows_its_instruction() {
 
 #[test]
 fn every_form_is_as_recorded() {
-    for case in cases() {
+    for case in cases("diagnostics") {
         let (bytes, diagnostics) = load(&case);
         let name = "app/Dockerfile";
         check(&case.join("expected.txt"), &plain(name, &bytes, &diagnostics));
@@ -149,7 +125,7 @@ fn every_form_is_as_recorded() {
 
 #[test]
 fn colour_changes_no_word() {
-    for case in cases() {
+    for case in cases("diagnostics") {
         let (bytes, diagnostics) = load(&case);
         let coloured = render_all(&diagnostics, &bytes, &Style { paint: Paint::Colour, name: "Dockerfile" });
         assert!(coloured.contains("\x1b[1;3"), "{}", case.display());

@@ -1,27 +1,16 @@
 //! Replays recorded builds (`fixtures/progress/*/events.jsonl`, in the form `--progress=json` writes) and compares what each view
-//! makes of them. `UPDATE_GOLDENS=1` writes the expected files anew.
+//! makes of them.
 
 mod recording;
 mod screen;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use recording::{Moment, read};
 use screen::Screen;
 
 use super::*;
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/progress")
-}
-
-fn cases() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(fixtures()).unwrap();
-    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    cases.sort();
-    assert!(!cases.is_empty());
-    cases
-}
+use crate::golden::{cases, check, fixtures};
 
 /// Replays a recording; the terminal's size matters to the live view only.
 fn replay(case: &Path, view: View, paint: Paint) -> String {
@@ -75,39 +64,23 @@ fn replay_on_screen(case: &Path) -> String {
     shown
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "whether expected files are written anew is for the person at the keyboard"
-)]
-fn updating() -> bool {
-    std::env::var_os("UPDATE_GOLDENS").is_some()
-}
-
-fn check(path: &Path, actual: &str) {
-    if updating() {
-        std::fs::write(path, actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(expected == actual, "{} differs; this was made:\n{actual}", path.display());
-}
-
 #[test]
 fn plain_lines() {
-    for case in cases() {
+    for case in cases("progress") {
         check(&case.join("plain.txt"), &replay(&case, View::Plain, Paint::Plain));
     }
 }
 
 #[test]
 fn the_live_view() {
-    for case in cases() {
+    for case in cases("progress") {
         check(&case.join("screen.txt"), &replay_on_screen(&case));
     }
 }
 
 #[test]
 fn json_is_the_recording_itself() {
-    for case in cases() {
+    for case in cases("progress") {
         let recorded = std::fs::read_to_string(case.join("events.jsonl")).unwrap();
         let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
         let recorded: Vec<_> = recorded.lines().map(parse).filter(|value| value["event"] != "tick").collect();
@@ -118,14 +91,17 @@ fn json_is_the_recording_itself() {
 
 #[test]
 fn quiet_says_only_what_failed() {
-    assert_eq!(replay(&fixtures().join("success"), View::Quiet, Paint::Plain), "");
-    assert!(replay(&fixtures().join("failure"), View::Quiet, Paint::Plain).contains("undefined reference"));
-    assert_eq!(replay(&fixtures().join("failure"), View::None, Paint::Plain), "");
+    assert_eq!(replay(&fixtures("progress").join("success"), View::Quiet, Paint::Plain), "");
+    assert!(
+        replay(&fixtures("progress").join("failure"), View::Quiet, Paint::Plain)
+            .contains("undefined reference")
+    );
+    assert_eq!(replay(&fixtures("progress").join("failure"), View::None, Paint::Plain), "");
 }
 
 #[test]
 fn no_terminal_is_too_small() {
-    let recording = fixtures().join("parallel/events.jsonl");
+    let recording = fixtures("progress").join("parallel/events.jsonl");
     for (columns, rows) in (1..40).flat_map(|columns| (1..12).map(move |rows| (columns, rows))) {
         let size = Size { columns, rows };
         let mut screen = Screen::new(size);
@@ -145,7 +121,7 @@ fn no_terminal_is_too_small() {
 
 #[test]
 fn colour_changes_no_word() {
-    for case in cases() {
+    for case in cases("progress") {
         let words = |paint| {
             let text = replay(&case, View::Plain, paint);
             text.lines().map(|line| text::printable(line, text::Colours::Drop)).collect::<Vec<_>>()
