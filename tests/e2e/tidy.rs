@@ -138,38 +138,6 @@ fn waiting_has_its_places() {
     }
 }
 
-/// Returns every file that belongs to the project, without what is built and what git keeps.
-fn files() -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut open = vec![root()];
-    while let Some(directory) = open.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let entry = entry.unwrap();
-            let kind = entry.file_type().unwrap();
-            let name = entry.file_name();
-            if kind.is_dir() && name != "target" && name != ".git" {
-                open.push(entry.path());
-            } else if kind.is_file() {
-                files.push(entry.path());
-            }
-        }
-    }
-    files
-}
-
-#[test]
-fn no_file_names_the_place_it_was_written_in() {
-    // In pieces, so that this file is not one of them.
-    let places = ["main", "shared", ".library"].map(|name| format!("/work{}{name}", '/'));
-    let others = ["briefs", "target-"].map(|name| format!("/tmp{}{name}", '/'));
-    for path in files() {
-        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
-        for place in places.iter().chain(&others) {
-            assert!(!text.contains(place.as_str()), "{} names {place}", path.display());
-        }
-    }
-}
-
 #[test]
 fn the_map_has_every_directory() {
     let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
