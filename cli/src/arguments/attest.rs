@@ -1,5 +1,7 @@
 //! `--provenance`, `--sbom` and `--attest`: what is to be said of an image.
 
+use mica_parser::go::parse_bool;
+
 use super::build::BuildArguments;
 use super::csv;
 use super::error::ArgumentError;
@@ -36,7 +38,7 @@ fn read(
     let mut of_provenance = None;
     for field in csv::fields(word).map_err(|error| invalid(error.to_string()))? {
         let Some((key, value)) = csv::key_value(&field) else {
-            match switch(&field).filter(|_| flag != "--attest") {
+            match parse_bool(&field).filter(|_| flag != "--attest") {
                 Some(on) => wanted = on,
                 None => return Err(invalid(format!("`{field}` is not of the form key=value"))),
             }
@@ -45,7 +47,8 @@ fn read(
         match (key.as_str(), value) {
             ("type", value) if flag == "--attest" => kind = Some(value.to_owned()),
             ("disabled", value) => {
-                let on = switch(value).ok_or_else(|| invalid("`disabled` is true or false".to_owned()))?;
+                let on =
+                    parse_bool(value).ok_or_else(|| invalid("`disabled` is true or false".to_owned()))?;
                 wanted = !on;
             }
             ("mode", "min") => options.mode = ProvenanceMode::Min,
@@ -76,15 +79,6 @@ fn read(
         (None, _) => return Err(invalid("the type is missing".to_owned())),
     }
     Ok(())
-}
-
-/// Reads a Go boolean.
-fn switch(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 /// Statements go out beside an image, in an index of OCI's.

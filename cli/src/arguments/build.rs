@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::request::ProgressMode;
+use super::call::ProgressMode;
 use super::unsupported::UnsupportedFlags;
 
 const EXAMPLES: &str = "\

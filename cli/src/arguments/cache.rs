@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mica_image::{LayerCompression, Reference};
+use mica_parser::go::parse_bool;
 
 use super::error::ArgumentError;
-use super::output::boolean;
 use super::{csv, packing};
 use crate::engine::exchange::options::{CacheExport, CacheImport, CacheMode, CachePlace, DocumentName};
 use crate::engine::request::Packing;

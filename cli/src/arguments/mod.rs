@@ -7,6 +7,7 @@
 mod attest;
 mod build;
 mod cache;
+mod call;
 mod command_line;
 mod csv;
 mod enter;
@@ -27,6 +28,7 @@ mod values;
 mod verify;
 
 pub(crate) use build::BuildArguments;
+pub(crate) use call::{Call, CallFormat, CallRequest, ProgressMode};
 pub(crate) use command_line::{Command, CommandLine, ContextCommand, DebugCommand, GlobalOptions};
 pub(crate) use enter::{EnterArguments, enter_request};
 pub(crate) use error::ArgumentError;
@@ -44,7 +46,7 @@ pub(crate) use images::{
 };
 pub(crate) use lock::LockArguments;
 pub(crate) use push::{LoginArguments, LogoutArguments, PushArguments};
-pub(crate) use request::{Call, CallFormat, CallRequest, ProgressMode, StandardInput, build_request};
+pub(crate) use request::{StandardInput, build_request};
 pub(crate) use run::{RunArguments, run_request};
 pub(crate) use values::size as size_in_bytes;
 #[cfg(test)]

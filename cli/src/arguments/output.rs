@@ -218,6 +218,57 @@ mod tests {
         }
     }
 
+    /// Every pair of keys with every value: each is taken or refused, and what is refused says of which flag.
+    #[test]
+    fn no_value_is_too_odd() {
+        let keys = [
+            "type",
+            "dest",
+            "tar",
+            "name",
+            "push",
+            "push-by-digest",
+            "registry.insecure",
+            "name-canonical",
+            "store",
+            "unpack",
+            "oci-mediatypes",
+            "compression",
+            "compression-level",
+            "force-compression",
+            "annotation.a",
+            "annotation-index[linux].b",
+            "",
+            "nonsense",
+        ];
+        let values = [
+            "",
+            "-",
+            "true",
+            "0",
+            "oci",
+            "docker",
+            "local",
+            "image",
+            "gzip",
+            "zstd",
+            "a,b:@",
+            "\u{fe0f}[",
+            "99999999999",
+        ];
+        let fields: Vec<String> = keys
+            .iter()
+            .flat_map(|key| values.iter().map(move |value| format!("\"{key}={value}\"")))
+            .collect();
+        for first in &fields {
+            for second in fields.iter().map(String::as_str).chain(["", "\"", "x", "\"a\"b"]) {
+                if let Err(error) = parse(&format!("{first},{second}")) {
+                    assert!(error.to_string().starts_with("`--output "), "{error}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn names_and_packing() {
         let output = parse(r#"type=image,"name=a,example.com/b:1",compression=zstd,annotation.K=v"#).unwrap();

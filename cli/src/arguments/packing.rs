@@ -1,8 +1,8 @@
 //! How images are written: the keys of `--output` about it, `--annotation`, and the flags of `mica push`.
 
 use mica_image::{Dialect, LayerCompression, Platform};
+use mica_parser::go::parse_bool;
 
-use super::output::boolean;
 use crate::engine::request::{Annotated, Annotation, Packing};
 
 /// Reads one key of `--output`; returns `None` for a key that is about something else.

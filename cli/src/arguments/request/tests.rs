@@ -5,6 +5,7 @@ use mica_solver::graph::NetworkMode;
 
 use super::*;
 use crate::arguments::values::tests::Fake;
+use crate::arguments::{Call, CallFormat, ProgressMode};
 use crate::arguments::{Command, CommandLine};
 use crate::engine::request::{OutputKind, Push};
 
