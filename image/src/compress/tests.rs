@@ -14,7 +14,11 @@ fn sample() -> Vec<u8> {
 }
 
 fn gzip(bytes: &[u8], threads: usize, piece: usize) -> Vec<u8> {
-    let mut encoder = GzipEncoder::new(Vec::new(), 6, threads).unwrap();
+    gzip_level(bytes, 6, threads, piece)
+}
+
+fn gzip_level(bytes: &[u8], level: u32, threads: usize, piece: usize) -> Vec<u8> {
+    let mut encoder = GzipEncoder::new(Vec::new(), level, threads).unwrap();
     bytes.chunks(piece).for_each(|piece| encoder.write_all(piece).unwrap());
     encoder.finish().unwrap()
 }
@@ -46,6 +50,19 @@ fn gzip_is_one_member_with_the_same_bytes_at_any_number_of_threads() {
     assert_eq!(
         ContentDigest::of(&one).to_string(),
         "sha256:8fd0c0cc0a99dc1644730163635a37e58eeb08de004c2ba31845999535754cf5",
+        "the gzip format changed: that needs a new version of it"
+    );
+}
+
+#[test]
+fn the_usual_level_is_pinned() {
+    let bytes = sample();
+    let one = gzip_level(&bytes, 2, 1, 4096);
+    assert!(gzip_level(&bytes, 2, 3, 1 << 19) == one);
+    assert_eq!(decoded(&one), (Codec::Gzip, bytes));
+    assert_eq!(
+        ContentDigest::of(&one).to_string(),
+        "sha256:d0522e93d531fbead29ff849047919a45ad3a6647d0122a9f09e0fe7a5ce6c95",
         "the gzip format changed: that needs a new version of it"
     );
 }

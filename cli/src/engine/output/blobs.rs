@@ -19,7 +19,8 @@ use mica_image::{ContentDigest, Descriptor, Dialect, DiffId, LayerCompression, M
 use super::OutputError;
 use crate::engine::request::Packing;
 
-const GZIP_LEVEL: i32 = 6;
+/// Within a few percent of what level 6 makes of it, in three fifths of its time.
+const GZIP_LEVEL: i32 = 2;
 const ZSTD_LEVEL: i32 = 3;
 const BUFFER: usize = 1 << 18;
 

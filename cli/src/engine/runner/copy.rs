@@ -22,7 +22,7 @@ use serde::Serializer as _;
 
 use super::held::name_held;
 use super::source::SourceFiles;
-use super::{Shared, StepError, Work, lookup};
+use super::{Shared, StepError, Work};
 use crate::engine::patterns::DockerfilePatterns;
 use crate::environment::now;
 
@@ -208,9 +208,10 @@ pub(super) fn store(
     work.storing();
     let committed = layers.commit(scratch, index, seconds_now().0)?;
     let layer = committed.layer.id();
+    let result = work.result(layer);
     record(work, layer, conditions, None)?;
     Ok(Executed {
-        result: lookup::with_layer(&work.inputs.parent, layer),
+        result,
         equal_output: committed.existed,
         bytes: committed.layer.own_bytes(),
         shared: false,

@@ -21,25 +21,35 @@ pub(super) struct DiffIds {
     wanted: HashSet<StepId>,
     /// As many at once as there are processors: each reads at full speed.
     permits: Arc<Semaphore>,
-    tasks: Mutex<JoinSet<()>>,
     /// The clamp of their times.
     clamp: Option<i64>,
+    begun: Mutex<Begun>,
+}
+
+/// What was started.
+#[derive(Default)]
+struct Begun {
+    steps: HashSet<StepId>,
+    tasks: JoinSet<()>,
 }
 
 impl DiffIds {
     /// Computes nothing yet.
     pub(super) fn new(wanted: HashSet<StepId>, threads: usize, clamp: Option<i64>) -> Self {
-        Self { wanted, permits: Arc::new(Semaphore::new(threads.max(1))), tasks: Mutex::default(), clamp }
+        Self { wanted, permits: Arc::new(Semaphore::new(threads.max(1))), clamp, begun: Mutex::default() }
     }
 
-    /// Starts with the layer that `step` made.
+    /// Starts with the layer that `step` made, unless that was done.
     pub(super) fn start(&self, store: &Store, step: StepId, result: &StepResult) {
         let StepResult::Tree(tree) = result else { return };
         let Some(layer) = tree.last().filter(|_| self.wanted.contains(&step)).cloned() else { return };
         let layer = TreeLayer { clamp: self.clamp, ..layer };
         let (store, permits) = (store.clone(), self.permits.clone());
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.spawn(async move {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if !begun.steps.insert(step) {
+            return;
+        }
+        begun.tasks.spawn(async move {
             // The semaphore is never closed.
             let _permit = permits.acquire_owned().await;
             blocking(move || compute(&store, &layer)).await;
@@ -48,8 +58,8 @@ impl DiffIds {
 
     /// Waits for all that were started.
     pub(super) async fn finish(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        tasks.join_all().await;
+        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        begun.tasks.join_all().await;
     }
 }
 

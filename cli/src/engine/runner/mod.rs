@@ -354,6 +354,7 @@ impl StepRunner for EngineRunner {
         let layer = executed.result.tree().last().map(|layer| layer.id);
         executed.equal_output &= layer.is_some_and(|layer| before.contains(&layer));
         self.shared.note_tree(step.id, &executed.result);
+        // Where another build did the work, the digest may still be missing.
         self.shared.diff_ids.start(&self.shared.store, step.id, &executed.result);
         Ok(executed)
     }
@@ -380,6 +381,13 @@ impl Work {
             return Ok(Turn::Shared(Executed { result, equal_output: true, bytes: 0, shared: true }));
         }
         Ok(Turn::Ours(lock))
+    }
+
+    /// Returns the step's result once its layer is stored, and has the digest of the layer's tar computed from now on.
+    fn result(&self, layer: LayerId) -> StepResult {
+        let result = lookup::with_layer(&self.inputs.parent, layer);
+        self.shared.diff_ids.start(&self.shared.store, self.step.id, &result);
+        result
     }
 
     /// Tells that the step's work is done and becomes a layer.

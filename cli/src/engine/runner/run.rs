@@ -14,7 +14,7 @@ use mica_executor::{
 use mica_solver::graph::{self, RunOp};
 use mica_solver::{BuildEvent, Executed, LogStream, Op};
 
-use super::{StepError, Turn, Work, copy, lookup, mounts};
+use super::{StepError, Turn, Work, copy, mounts};
 use crate::engine::blocking::blocking;
 use crate::engine::chain;
 use crate::engine::mask::Masker;
@@ -100,11 +100,12 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     if !files.is_empty() {
         work.cx.events.send_blocking(BuildEvent::StepLeftOut { id: work.step.id, files });
     }
+    let result = work.result(committed.layer.id());
     drop((prepared.leases, prepared.sockets));
     copy::record(work, committed.layer.id(), Vec::new(), Some((started, duration)))?;
     drop(lock);
     Ok(Executed {
-        result: lookup::with_layer(&work.inputs.parent, committed.layer.id()),
+        result,
         equal_output: committed.existed,
         bytes: committed.layer.own_bytes(),
         shared: false,
