@@ -68,7 +68,7 @@ class Mica(Builder):
 
 class OrdinaryMica(Mica):
     """The same as an ordinary user; only where one is named."""
-    name = "mica, rootless"
+    name = "mica-rootless"
 
     def __init__(self, work, user):
         super().__init__(work)

@@ -14,7 +14,7 @@ use mica_executor::{
 use mica_solver::graph::{self, RunOp};
 use mica_solver::{BuildEvent, Executed, LogStream, Op};
 
-use super::{StepError, Turn, Work, copy, mounts};
+use super::{StepError, Turn, Work, copy, lookup, mounts};
 use crate::engine::blocking::blocking;
 use crate::engine::chain;
 use crate::engine::mask::Masker;
