@@ -29,6 +29,11 @@ impl Environment for Process {
     }
 }
 
+/// Returns the program this process is, and the words it was started with.
+pub(crate) fn own_command() -> std::io::Result<(PathBuf, Vec<OsString>)> {
+    Ok((std::env::current_exe()?, std::env::args_os().skip(1).collect()))
+}
+
 /// Returns the time now.
 #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
 pub(crate) fn now() -> Timestamp {

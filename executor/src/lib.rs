@@ -36,7 +36,7 @@ pub use launch::{Launch, Source, Stdio, Stream};
 pub use network::NetworkError;
 pub use outside::{Outside, OutsideCommand, OutsideError, OutsideOutput};
 pub use probe::{Finding, private_network_problem, probe};
-pub use rootless::{EnterError, Entered, IdMapping, enter_user_namespace};
+pub use rootless::{EnterError, Entered, IdMapping, enter_nested_namespace, enter_user_namespace, id_mode};
 pub use sandbox::{Sandbox, SandboxError, SandboxOptions, StartFailure};
 pub use spec::{
     DEFAULT_PATH, MountKind, MountSpec, NetworkMode, Resources, RunSpec, SecurityMode, SourceId, Ulimit,

@@ -33,6 +33,10 @@ pub struct RunSpec {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Resource limits of the process.
     pub ulimits: Vec<Ulimit>,
+    /// The mode bits that new files do not get.
+    pub umask: u32,
+    /// How many processors the process may use; all when absent.
+    pub processors: Option<u32>,
     /// The size of `/dev/shm` in bytes; 64 MiB when absent.
     pub shm_size: Option<u64>,
     /// Limits that need a control group.
@@ -57,6 +61,8 @@ impl RunSpec {
             no_new_privileges: false,
             extra_hosts: Vec::new(),
             ulimits: Vec::new(),
+            umask: 0o022,
+            processors: None,
             shm_size: None,
             resources: Resources::default(),
             cgroup_parent: None,

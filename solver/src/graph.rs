@@ -404,6 +404,11 @@ impl BuildGraph {
         &self.graph[NodeIndex::new(id.0 as usize)]
     }
 
+    /// Makes a step run although its result may be known.
+    pub fn ignore_cache(&mut self, id: StepId) {
+        self.graph[NodeIndex::new(id.0 as usize)].ignore_cache = true;
+    }
+
     /// Returns how many steps there are.
     #[must_use]
     pub fn len(&self) -> usize {

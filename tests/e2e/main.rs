@@ -29,6 +29,7 @@ mod people;
 mod progress;
 mod pull;
 mod push;
+mod repro;
 mod reproducible;
 mod run;
 mod sharing;

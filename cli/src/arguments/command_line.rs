@@ -18,6 +18,7 @@ use super::images::{
 };
 use super::lock::LockArguments;
 use super::push::{LoginArguments, LogoutArguments, PushArguments};
+use super::repro::ReproArguments;
 use super::run::RunArguments;
 use super::verify::{AttestArguments, VerifyArguments};
 use crate::environment::Environment;
@@ -123,6 +124,9 @@ pub(crate) enum Command {
     Verify(Box<VerifyArguments>),
     /// Open a shell where a step of the last build failed, or before or after any of its steps
     Enter(EnterArguments),
+    /// Build twice under other conditions, and tell why what is made differs
+    #[command(after_help = "Exit codes: 0 the same bytes, 1 others, 2 that could not be told.")]
+    Repro(Box<ReproArguments>),
     /// Show the versions of a name: when, from what, and what changed
     Log(LogArguments),
     /// Make an earlier version of a name the newest again

@@ -20,6 +20,7 @@ mod lock;
 mod output;
 mod packing;
 mod push;
+mod repro;
 mod request;
 mod run;
 mod secret;
@@ -46,6 +47,7 @@ pub(crate) use images::{
 };
 pub(crate) use lock::LockArguments;
 pub(crate) use push::{LoginArguments, LogoutArguments, PushArguments};
+pub(crate) use repro::ReproArguments;
 pub(crate) use request::{StandardInput, build_request};
 pub(crate) use run::{RunArguments, run_request};
 pub(crate) use values::size as size_in_bytes;

@@ -118,6 +118,7 @@ pub(crate) fn build_request(
         attest: attest::attest(arguments, &outputs)?,
         outputs,
         jobs: arguments.limits.jobs.map_or_else(default_jobs, std::num::NonZeroUsize::get),
+        conditions: None,
         no_new_privileges: arguments.run.no_new_privileges,
     })
 }

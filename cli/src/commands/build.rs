@@ -65,10 +65,16 @@ pub(super) fn run(
 }
 
 /// A build that failed.
-struct Failed {
+pub(super) struct Failed {
     failure: Failure,
     /// Whether what the step left can be entered.
     is_kept: bool,
+}
+
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        failed.failure
+    }
 }
 
 impl From<Failure> for Failed {
@@ -126,7 +132,8 @@ pub(super) fn take_standard_input(
     Ok(None)
 }
 
-async fn build(
+/// Builds, and shows how it goes.
+pub(super) async fn build(
     engine: &Engine,
     request: BuildRequest,
     mode: ProgressMode,

@@ -19,6 +19,7 @@ mod login;
 mod metadata;
 mod prune;
 mod push;
+mod repro;
 mod run;
 mod setup;
 mod verify;
@@ -78,6 +79,7 @@ fn dispatch(line: &CommandLine, environment: &dyn Environment) -> Result<ExitCod
         Command::Attest(arguments) => verify::attest(arguments, global, environment),
         Command::Verify(arguments) => verify::verify(arguments, global, environment),
         Command::Enter(arguments) => enter::run(arguments, global, environment),
+        Command::Repro(arguments) => repro::run(arguments, global, environment),
         Command::Log(arguments) => versions::log(arguments, global, environment),
         Command::Rollback(arguments) => versions::rollback(arguments, global, environment),
         Command::History(arguments) => versions::history(arguments, global, environment),

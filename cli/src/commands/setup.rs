@@ -66,7 +66,8 @@ pub(super) fn request(
     Ok(request)
 }
 
-fn store_root(global: &GlobalOptions, environment: &dyn Environment) -> Result<PathBuf, Failure> {
+/// Returns where the store is.
+pub(super) fn store_root(global: &GlobalOptions, environment: &dyn Environment) -> Result<PathBuf, Failure> {
     if let Some(root) = global.root(environment) {
         return Ok(environment.current_dir().join(root));
     }

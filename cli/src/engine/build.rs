@@ -268,6 +268,7 @@ impl Engine {
             names: local_names(request).iter().map(Reference::familiar).collect(),
             images: Vec::new(),
             succeeded: false,
+            clamp: times.clamp(),
             steps: watch.steps(graph, &runner.all_causes()),
             seen: seen.steps,
         };
@@ -306,6 +307,7 @@ impl Engine {
             .await
             .map_err(|(cache, source)| BuildError::Cache { cache, source })?;
         record.images = stored.iter().map(|image| image.id).collect();
+        record.note_layers(&solved);
         record.succeeded = true;
         log.write_report(&record);
         self.sync(events).await?;
@@ -674,7 +676,11 @@ pub(super) async fn begin(
     };
     warn_uncovered(planned.lock.as_deref(), &plan, events).await;
     warn_unused(&plan, events).await;
-    let (graph, targets) = (Arc::new(plan.graph), plan.targets);
+    let (mut graph, targets) = (plan.graph, plan.targets);
+    for step in request.conditions.iter().flat_map(|conditions| &conditions.again) {
+        graph.ignore_cache(StepId(step.saturating_sub(1)));
+    }
+    let graph = Arc::new(graph);
     let log = BuildLog::new(engine.host.store.root(), now().unix().map_or(0, |(seconds, _)| seconds));
     let identity = identity(&dockerfile, &planned.contexts);
     let (epoch, made) = (plan.source_date_epoch, planned.contexts.get(&None).and_then(BuildContext::made));

@@ -9,9 +9,9 @@ use std::fs;
 use std::path::Path;
 
 use mica_cache::DetailId;
-use mica_image::ContentDigest;
+use mica_image::{ContentDigest, LayerId};
 use mica_solver::graph::BuildGraph;
-use mica_solver::{BuildEvent, Op, Step, StepId};
+use mica_solver::{BuildEvent, Op, Solved, Step, StepId};
 use serde::{Deserialize, Serialize};
 
 use super::cause::{Cause, CauseKind};
@@ -32,6 +32,9 @@ pub(crate) struct BuildRecord {
     pub images: Vec<ContentDigest>,
     /// Whether it made what was asked for.
     pub succeeded: bool,
+    /// What times in its layers were clamped to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamp: Option<i64>,
     /// Its steps in order.
     pub steps: Vec<StepRecord>,
     /// What each of them saw and made, a detail.
@@ -50,6 +53,12 @@ pub(crate) struct StepRecord {
     pub stage: Option<String>,
     /// Its line in the Dockerfile.
     pub line: Option<u32>,
+    /// The numbers of the steps it takes something from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<u32>,
+    /// The layer it made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<LayerId>,
     /// How it ended.
     pub outcome: StepOutcome,
     /// Why it was not in the cache.
@@ -88,6 +97,16 @@ pub(super) struct Watch {
     outcomes: BTreeMap<StepId, (StepOutcome, Option<u64>)>,
 }
 
+impl BuildRecord {
+    /// Takes down which layers the steps made.
+    pub(super) fn note_layers(&mut self, solved: &Solved) {
+        for step in self.steps.iter_mut().filter(|step| step.outcome != StepOutcome::Resolved) {
+            let result = step.number.checked_sub(1).and_then(|id| solved.results.get(&StepId(id)));
+            step.layer = result.and_then(|result| result.tree().last().map(|layer| layer.id));
+        }
+    }
+}
+
 impl Watch {
     /// Takes notice of an event.
     pub(super) fn see(&mut self, event: &BuildEvent) {
@@ -119,7 +138,8 @@ impl Watch {
                 None if step.ignore_cache && has_run => vec![unused_cache()],
                 _ => Vec::new(),
             };
-            StepRecord { outcome, causes, milliseconds, ..step_record(step) }
+            let inputs = graph.inputs(step.id).iter().map(|(_, input)| input.0 + 1).collect();
+            StepRecord { outcome, causes, milliseconds, inputs, ..step_record(step) }
         };
         graph.steps().map(record).collect()
     }
@@ -142,6 +162,8 @@ pub(super) fn step_record(step: &Step) -> StepRecord {
         name: step.name.clone(),
         stage: step.stage.clone(),
         line: step.line,
+        inputs: Vec::new(),
+        layer: None,
         outcome: StepOutcome::NotReached,
         causes: Vec::new(),
         milliseconds: None,
@@ -205,6 +227,8 @@ mod tests {
             name: String::new(),
             stage: Some(stage.to_owned()),
             line: Some(line),
+            inputs: vec![],
+            layer: None,
             outcome: StepOutcome::Ran,
             causes: vec![],
             milliseconds: None,

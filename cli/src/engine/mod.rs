@@ -8,6 +8,7 @@
 //!       └ output    archives, layouts, trees, registries
 //! exchange         caches that travel to other machines
 //! build_record     what became of each step, and its causes      foresee  what would become of it
+//! repro              two builds under other conditions, and why they differ
 //! reproducible     what is made the same in every build of the same input
 //! attest           what is said of images: provenance, packages
 //! lock             what names stood for: `mica.lock`
@@ -54,6 +55,7 @@ mod mounting;
 pub(crate) mod output;
 mod patterns;
 pub(crate) mod prune;
+pub(crate) mod repro;
 pub(crate) mod reproducible;
 pub(crate) mod request;
 pub(crate) mod run;

@@ -10,6 +10,7 @@ pub(crate) use mica_solver::plan::NoCache;
 
 use super::exchange::options::{CacheExport, CacheImport};
 use super::lock::LockFile;
+use super::repro::Conditions;
 use super::reproducible::Reproducible;
 
 /// A build.
@@ -71,6 +72,8 @@ pub(crate) struct BuildRequest {
     pub reproducible: Option<Reproducible>,
     /// What times are clamped to where a provenance says it, whatever the sources say.
     pub recorded_clamp: Option<i64>,
+    /// What RUN steps find otherwise than usual, to learn what they depend on.
+    pub conditions: Option<Conditions>,
     /// no_new_privs for RUN.
     pub no_new_privileges: bool,
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Rlimit, setrlimit};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity};
 
 use super::command::Command;
 use super::failure::{Attempt, Failed};
@@ -166,8 +166,20 @@ pub(super) fn set_limits(setup: &mut Setup) -> Result<(), Failed> {
         setrlimit(resource, Rlimit { current: limit.soft, maximum: limit.hard })
             .attempt(|| format!("set the limit `{}`", limit.name))?;
     }
-    rustix::process::umask(Mode::from_raw_mode(0o022));
+    if let Some(count) = setup.orders.spec.processors {
+        use_processors(count).attempt(|| format!("use {count} processors"))?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(setup.orders.spec.umask));
     Ok(())
+}
+
+/// Keeps the first of the processors that may be used.
+fn use_processors(count: u32) -> rustix::io::Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let mut kept = CpuSet::new();
+    let usable = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
+    usable.take(count as usize).for_each(|processor| kept.set(processor));
+    sched_setaffinity(None, &kept)
 }
 
 pub(super) fn close_descriptors(_setup: &mut Setup) -> Result<(), Failed> {

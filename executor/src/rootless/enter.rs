@@ -89,6 +89,27 @@ pub fn enter_user_namespace(mapping: IdMapping) -> Result<Entered, EnterError> {
     Ok(Entered { mode, why_single, outside })
 }
 
+/// Makes root of the host root of a namespace in which ids mean what they mean outside: what only the host's root may is refused.
+///
+/// To be called before any thread exists, and before [`enter_user_namespace`].
+pub fn enter_nested_namespace() -> Result<(), EnterError> {
+    let outside = Outside::fork().map_err(EnterError::Outside)?;
+    sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
+        .map_err(|source| EnterError::Refused { hint: refusal_hint(), source })?;
+    for file in ["uid_map", "gid_map"] {
+        // Only a process outside may map more than itself. Not all ids: that would be the map of the host itself.
+        let path = format!("/proc/{}/{file}", getpid().as_raw_nonzero());
+        let argv = ["dd", "status=none", &format!("of={path}")].map(str::to_owned).to_vec();
+        let command = OutsideCommand { argv, stdin: b"0 0 65536\n".to_vec(), ..OutsideCommand::default() };
+        let output = outside.run(&command, None).map_err(|error| EnterError::Map(error.to_string()))?;
+        if output.code != 0 {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(EnterError::Map(format!("cannot write `{path}`: {}", said.trim())));
+        }
+    }
+    become_root()
+}
+
 /// Returns the mode of a process that may mount already; inside someone's user namespace it is not the host's root.
 fn privileged_already() -> Option<IdMode> {
     let held = rustix::thread::capabilities(None).ok()?;
@@ -96,6 +117,11 @@ fn privileged_already() -> Option<IdMode> {
         return None;
     }
     Some(mode_of_map(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default()))
+}
+
+/// Returns what ids mean to this process before it enters any namespace; an ordinary user counts as having a range.
+pub fn id_mode() -> IdMode {
+    privileged_already().unwrap_or(IdMode::Range)
 }
 
 fn mode_of_map(map: &str) -> IdMode {

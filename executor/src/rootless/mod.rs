@@ -6,6 +6,6 @@
 mod enter;
 mod subids;
 
-pub use enter::{EnterError, Entered, IdMapping, enter_user_namespace};
+pub use enter::{EnterError, Entered, IdMapping, enter_nested_namespace, enter_user_namespace, id_mode};
 pub(crate) use enter::{granted_ranges, refusal_hint};
 pub(crate) use subids::Range;

@@ -55,6 +55,9 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     let begin = Instant::now();
     let started = copy::seconds_now().0;
     let mut spec = spec(op, prepared.specs.clone(), &prepared.env, shared.request.no_new_privileges);
+    if let Some(conditions) = &shared.request.conditions {
+        conditions.apply_to(&mut spec);
+    }
     spec.network = network_in_effect(work, spec.network);
     let mut output = Output::new(work, &prepared)?;
     let launch = Launch {

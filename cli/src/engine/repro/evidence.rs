@@ -1,0 +1,231 @@
+//! What two contents of one file give away about the cause of their difference.
+
+use super::archive::header_difference;
+use super::{Cause, Trial};
+
+/// What is known of both builds.
+pub(super) struct Facts<'a> {
+    pub(super) before: &'a Trial,
+    pub(super) after: &'a Trial,
+    /// The host name of a step that was given no other.
+    pub(super) usual_hostname: &'a str,
+}
+
+/// Returns the cause of a difference and what shows it; `None` where the contents do not tell.
+pub(super) fn of_contents(
+    path: &[u8],
+    before: &[u8],
+    after: &[u8],
+    facts: &Facts<'_>,
+) -> Option<(Cause, String)> {
+    if let Some(field) = header_difference(path, before, after) {
+        return Some((Cause::ArchiveHeader, field));
+    }
+    named(before, after, facts).or_else(|| match (std::str::from_utf8(before), std::str::from_utf8(after)) {
+        (Ok(before), Ok(after)) => of_texts(before, after, facts),
+        _ => binary_time(before, after, facts),
+    })
+}
+
+/// Values that are only in one of the builds.
+fn named(before: &[u8], after: &[u8], facts: &Facts<'_>) -> Option<(Cause, String)> {
+    let conditions = &facts.after.conditions;
+    let found = |value: &Option<String>, cause| {
+        let value = value.as_deref().filter(|value| contains(after, value) && !contains(before, value))?;
+        Some((cause, format!("it holds `{value}`")))
+    };
+    let path = |bytes: &[u8], trial: &Trial| contains(bytes, &place(trial));
+    found(&conditions.hostname, Cause::HostName)
+        .filter(|_| contains(before, facts.usual_hostname))
+        .or_else(|| found(&conditions.locale, Cause::Locale))
+        .or_else(|| {
+            let holds = path(before, facts.before) && path(after, facts.after);
+            holds.then(|| (Cause::BuildPath, "it holds the path of mica's store".to_owned()))
+        })
+        .or_else(|| {
+            let zone = conditions.time_zone.as_deref().map(zone_name).map(str::to_owned);
+            found(&zone, Cause::TimeZone).filter(|_| !tells_time(before))
+        })
+}
+
+/// The end of a store's path: what is before it depends on where its file system is mounted.
+fn place(trial: &Trial) -> String {
+    let names: Vec<_> = trial.store.iter().rev().take(2).map(|name| name.to_string_lossy()).collect();
+    names.into_iter().rev().collect::<Vec<_>>().join("/")
+}
+
+/// The name in front of the offset.
+fn zone_name(zone: &str) -> &str {
+    zone.split(|byte: char| !byte.is_ascii_alphabetic()).next().unwrap_or(zone)
+}
+
+fn tells_time(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| words(text).any(is_clock))
+}
+
+fn of_texts(before: &str, after: &str, facts: &Facts<'_>) -> Option<(Cause, String)> {
+    if is_permuted(before.lines(), after.lines()) {
+        return Some((Cause::Order, "the same lines in another order".to_owned()));
+    }
+    if is_permuted(before.split_whitespace(), after.split_whitespace()) {
+        return Some((Cause::Order, "the same words in another order".to_owned()));
+    }
+    let pairs = differing_words(before, after);
+    let all_are = |a: &str, b: &str| !pairs.is_empty() && pairs.iter().all(|pair| *pair == (a, b));
+    let (old, new) = (facts.before.processors.to_string(), facts.after.processors.to_string());
+    if old != new && all_are(&old, &new) {
+        return Some((Cause::Processors, format!("`{old}`, then `{new}`")));
+    }
+    if let Some(umask) = facts.after.conditions.umask {
+        let octal = |text: &str, mask: u32| u32::from_str_radix(text, 8) == Ok(mask);
+        if !pairs.is_empty() && pairs.iter().all(|(a, b)| octal(a, 0o022) && octal(b, umask)) {
+            return Some((Cause::Umask, format!("`{}`, then `{}`", pairs[0].0, pairs[0].1)));
+        }
+    }
+    if facts.after.is_nested && before.contains(ALL_IDS) && !after.contains(ALL_IDS) {
+        return Some((Cause::User, "it holds the map of user ids".to_owned()));
+    }
+    let is_time = |(a, b): &&(&str, &str)| {
+        (is_clock(a) && is_clock(b))
+            || (is_epoch(a, facts.before.seconds) && is_epoch(b, facts.after.seconds))
+    };
+    let time = pairs.iter().find(is_time)?;
+    Some((Cause::Time, format!("`{}`, then `{}`", time.0, time.1)))
+}
+
+/// The number of ids in the map of a host.
+const ALL_IDS: &str = "4294967295";
+
+fn is_permuted<'a>(before: impl Iterator<Item = &'a str>, after: impl Iterator<Item = &'a str>) -> bool {
+    let (mut a, mut b) = (before.collect::<Vec<_>>(), after.collect::<Vec<_>>());
+    if a == b {
+        return false;
+    }
+    a.sort_unstable();
+    b.sort_unstable();
+    a == b
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| letter.is_whitespace() || "\"'=,;()[]{}<>".contains(letter))
+        .filter(|word| !word.is_empty())
+}
+
+/// Words at the same place that are not the same; nothing where the texts have another number of words.
+fn differing_words<'a>(before: &'a str, after: &'a str) -> Vec<(&'a str, &'a str)> {
+    let (a, b): (Vec<_>, Vec<_>) = (words(before).collect(), words(after).collect());
+    if a.len() != b.len() {
+        return Vec::new();
+    }
+    a.into_iter().zip(b).filter(|(a, b)| a != b).collect()
+}
+
+/// `13:04`, `13:04:27`, `2026-11-21T13:04:27Z`, `13:04:27.5`.
+fn is_clock(word: &str) -> bool {
+    let digits = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let time = word.rsplit('T').next().unwrap_or(word);
+    let mut parts = time.split(':');
+    let (Some(hours), Some(minutes)) = (parts.next(), parts.next()) else { return false };
+    let seconds = parts.next().is_none_or(|seconds| seconds.get(..2).is_some_and(digits));
+    digits(hours) && minutes.get(..2).is_some_and(digits) && seconds
+}
+
+/// A number of seconds, milli- or nanoseconds within the build.
+fn is_epoch(word: &str, (first, last): (i64, i64)) -> bool {
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    let seconds = word.get(..10).filter(|_| matches!(digits, 10 | 13 | 16 | 19));
+    seconds
+        .and_then(|seconds| seconds.parse().ok())
+        .is_some_and(|seconds: i64| (first..=last).contains(&seconds))
+}
+
+/// Four bytes at the same place that are a second of each build.
+fn binary_time(before: &[u8], after: &[u8], facts: &Facts<'_>) -> Option<(Cause, String)> {
+    const PLACES: usize = 64;
+    let differing = before.iter().zip(after).enumerate().filter(|(_, (a, b))| a != b).map(|(at, _)| at);
+    let within = |bytes: [u8; 4], (first, last): (i64, i64)| {
+        [u32::from_le_bytes(bytes), u32::from_be_bytes(bytes)]
+            .map(|seconds| (first..=last).contains(&i64::from(seconds)))
+    };
+    for at in differing.take(PLACES) {
+        for start in at.saturating_sub(3)..=at {
+            let word =
+                |bytes: &[u8]| bytes.get(start..start + 4).and_then(|word| <[u8; 4]>::try_from(word).ok());
+            let (Some(a), Some(b)) = (word(before), word(after)) else { continue };
+            let (a, b) = (within(a, facts.before.seconds), within(b, facts.after.seconds));
+            if (a[0] && b[0]) || (a[1] && b[1]) {
+                return Some((Cause::Time, format!("seconds since 1970 at byte {start}")));
+            }
+        }
+    }
+    None
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    !text.is_empty() && bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Conditions;
+    use super::*;
+
+    fn cause(before: &str, after: &str) -> Option<Cause> {
+        let usual = Trial {
+            store: "/var/tmp/r/first".into(),
+            report: "x".into(),
+            layout: None,
+            is_nested: false,
+            conditions: Conditions::default(),
+            processors: 2,
+            seconds: (1_700_000_000, 1_700_000_010),
+        };
+        let other = Trial {
+            store: "/dev/shm/second".into(),
+            is_nested: true,
+            processors: 1,
+            seconds: (1_700_000_020, 1_700_000_030),
+            conditions: Conditions {
+                hostname: Some("elsewhere".into()),
+                locale: Some("et_EE.UTF-8".into()),
+                time_zone: Some("KIRI-14".into()),
+                umask: Some(0o002),
+                ..Conditions::default()
+            },
+            ..usual.clone()
+        };
+        let facts = Facts { before: &usual, after: &other, usual_hostname: "buildkitsandbox" };
+        of_contents(b"file", before.as_bytes(), after.as_bytes(), &facts).map(|(cause, _)| cause)
+    }
+
+    #[test]
+    fn contents_tell_their_cause() {
+        let cases = [
+            ("built 1700000003\n", "built 1700000024\n", Some(Cause::Time)),
+            ("Sat Nov 21 13:04:27 UTC 2026\n", "Sun Nov 22 03:04:47 KIRI 2026\n", Some(Cause::Time)),
+            ("UTC\n", "KIRI\n", Some(Cause::TimeZone)),
+            ("C\n", "et_EE.UTF-8\n", Some(Cause::Locale)),
+            ("on buildkitsandbox\n", "on elsewhere\n", Some(Cause::HostName)),
+            ("0022\n", "0002\n", Some(Cause::Umask)),
+            ("jobs=2\n", "jobs=1\n", Some(Cause::Processors)),
+            ("0 0 4294967295\n", "0 0 65536\n", Some(Cause::User)),
+            ("/var/tmp/r/first/x\n", "/dev/shm/second/x\n", Some(Cause::BuildPath)),
+            ("a\nb\n", "b\na\n", Some(Cause::Order)),
+            ("a b\n", "b a\n", Some(Cause::Order)),
+            ("9f2c\n", "11aa\n", None),
+        ];
+        for (before, after, expected) in cases {
+            assert_eq!(cause(before, after), expected, "{before} {after}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_from_other_words() {
+        assert!(is_clock("13:04:27") && is_clock("2026-11-21T13:04:27Z") && is_clock("13:04"));
+        assert!(!is_clock("1:2") && !is_clock("ab:cd") && !is_clock("13"));
+        assert!(
+            is_epoch("1700000000123", (1_700_000_000, 1_700_000_001))
+                && !is_epoch("17000000001", (0, i64::MAX))
+        );
+    }
+}
