@@ -99,6 +99,16 @@ impl MountStore {
         Ok(!slots(&self.directory(id))?.is_empty())
     }
 
+    /// Takes the first directory of the cache mount `id` to oneself, to read it whole; `None` where there is none or somebody uses it.
+    pub fn take_alone(&self, id: &str) -> Result<Option<MountLease>, FileError> {
+        let path = self.directory(id).join("0");
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        let lock = LockFile::try_acquire(&self.lock_path(id, 0), Hold::Exclusive)?;
+        Ok(lock.map(|lock| MountLease { path, _lock: lock }))
+    }
+
     /// Returns all cache mounts.
     pub fn list(&self) -> Result<Vec<CacheMount>, FileError> {
         let mut mounts = Vec::new();

@@ -4,6 +4,8 @@
 //! configuration files: credentials, proxies and certificates are handed to it.
 #![forbid(unsafe_code)]
 
+pub mod bucket;
+pub mod daemon;
 mod disposition;
 pub mod git;
 pub mod http;
@@ -13,5 +15,7 @@ pub mod registry;
 mod testsuite;
 pub mod transport;
 
+pub use bucket::{Bucket, BucketError, BucketOptions};
+pub use daemon::{Daemon, DaemonAddress, DaemonError};
 pub use registry::{RegistryClient, RegistryError, RegistryOptions};
 pub use transport::{Secret, Transport, TransportError, TransportOptions};

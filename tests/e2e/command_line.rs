@@ -22,7 +22,7 @@ fn a_wrong_command_line_is_exit_code_2() {
         (&["build", "--taget", "x", "."], &["--target"]),
         (&["biuld"], &["build"]),
         (&["build"], &["needs a context", "mica build ."]),
-        (&["build", "--load", "."], &["`--load` is not supported"]),
+        (&["build", "--policy", "x", "."], &["`--policy` is not supported"]),
         (&["build", "-f", "-", "-"], &["standard input"]),
         (&["build", "-t", "App", "."], &["--tag App", "lowercase"]),
         (&["build", "--secret", "src=x", "."], &["--secret src=x", "id"]),

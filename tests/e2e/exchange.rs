@@ -242,3 +242,60 @@ fn a_registry_keeps_a_cache_beside_the_image() {
         second.mica(&["build", "--cache-from", &app, "."]).succeeds().says(&["it is no cache of mica"]);
     }
 }
+
+/// Adds a line of its own and one that all change to a cache mount, and shows what was there.
+const MOUNTED: &str = "FROM base\nARG WHO\nRUN --mount=type=cache,id=pip,target=/c \\\n    cat /c/* > /seen; echo $WHO > /c/$WHO; echo $WHO > /c/all\n";
+
+fn with_mount(who: &str, arguments: &[&str]) -> Option<(Bench, String)> {
+    let bench = Bench::with_base()?;
+    bench.dockerfile(MOUNTED);
+    let who = format!("WHO={who}");
+    let all = [&["build", "--build-arg", &who, "-o", "../out"][..], arguments, &["."]].concat();
+    bench.mica(&all).succeeds().says_not("is not used");
+    let seen = fs::read_to_string(bench.path("out/seen")).unwrap();
+    Some((bench, seen))
+}
+
+#[test]
+fn a_cache_mount_travels_if_it_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let place = home.path().join("cache");
+    let mounts = to(&place, ",mounts=pip");
+    let Some((first, seen)) = with_mount("one", &["--cache-to", &to(&place, "")]) else { return };
+    assert_eq!(seen, "");
+    let (_, seen) = with_mount("two", &["--cache-from", &from(&place)]).unwrap();
+    assert_eq!(seen, "", "nobody named it");
+    first.mica(&["build", "--no-cache", "--build-arg", "WHO=one", "--cache-to", &mounts, "."]).succeeds();
+    let (_, seen) = with_mount("two", &["--cache-from", &from(&place), "--cache-to", &mounts]).unwrap();
+    assert_eq!(seen, "one\none\n");
+    let none = format!("{},mounts=other", from(&place));
+    assert_eq!(with_mount("three", &["--cache-from", &none]).unwrap().1, "");
+    let (_, seen) = with_mount("three", &["--cache-from", &from(&place)]).unwrap();
+    assert_eq!(seen, "two\none\ntwo\n", "and one head is left");
+    let heads = json(&place.join("index.json"))["manifests"].as_array().unwrap().len();
+    assert_eq!(heads, 2);
+}
+
+#[test]
+fn writers_at_once_lose_none_of_each_others_work() {
+    let home = tempfile::tempdir().unwrap();
+    let place = home.path().join("cache");
+    let mounts = to(&place, ",mounts=all");
+    if with_mount("first", &["--cache-to", &mounts]).is_none() {
+        return;
+    }
+    let names = ["a", "b", "c", "d", "e"];
+    std::thread::scope(|scope| {
+        for who in names {
+            let (place, mounts) = (from(&place), &mounts);
+            scope.spawn(move || with_mount(who, &["--cache-from", &place, "--cache-to", mounts]).unwrap());
+        }
+    });
+    let (_, seen) = with_mount("last", &["--cache-from", &from(&place)]).unwrap();
+    let mut lines: Vec<&str> = seen.lines().collect();
+    lines.sort_unstable();
+    // Each one's own line, and one whole version of the line that all wrote.
+    let all: Vec<&str> = lines.iter().copied().filter(|line| names.contains(line)).collect();
+    assert_eq!(all.len(), names.len() + 1, "{lines:?}");
+    assert!(names.iter().all(|name| all.contains(name)) && lines.contains(&"first"), "{lines:?}");
+}

@@ -23,6 +23,7 @@ mod grants;
 mod images;
 mod interrupts;
 mod language;
+mod load;
 mod lock;
 mod outputs;
 mod people;

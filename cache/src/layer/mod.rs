@@ -15,6 +15,7 @@ mod flatten;
 mod held;
 mod import;
 mod meta;
+mod mount;
 mod mounted;
 mod promise;
 mod search;

@@ -102,6 +102,10 @@ pub(super) struct OutputFlags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
           action = ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) push: bool,
+    /// Load the image into docker's daemon; the same as `-o type=docker`
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
+          action = ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
+    pub(super) load: bool,
     /// Annotate the image that is written or pushed; WHERE is `manifest`, `index`, `manifest-descriptor` or
     /// `index-descriptor`, and a platform in brackets
     #[arg(long, value_name = "[WHERE:]KEY=VALUE")]
@@ -134,12 +138,12 @@ pub(super) struct CacheFlags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
           action = ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) no_cache: bool,
-    /// Use a cache that was exported: a name in a registry, `type=registry,ref=…` or `type=local,src=…`; several are asked in
+    /// Use a cache that was exported: a name in a registry, `type=registry,ref=…`, `type=local,src=…` or `type=s3,…`; several are asked in
     /// order
     #[arg(long, value_name = "NAME | type=…")]
     pub(super) cache_from: Vec<String>,
-    /// Export what the build learned: a name in a registry, `type=registry,ref=…` or `type=local,dest=…`, and `mode=max` for
-    /// all stages
+    /// Export what the build learned: a name in a registry, `type=registry,ref=…`, `type=local,dest=…` or `type=s3,…`, and
+    /// `mode=max` for all stages
     #[arg(long, value_name = "NAME | type=…")]
     pub(super) cache_to: Vec<String>,
     /// Run every step of these stages anew

@@ -5,35 +5,42 @@ use std::time::Duration;
 
 use mica_image::{LayerCompression, Reference};
 use mica_parser::go::parse_bool;
+use mica_remote::{BucketOptions, Secret};
 
 use super::error::ArgumentError;
+use super::values::text_variable;
 use super::{csv, packing};
-use crate::engine::exchange::options::{CacheExport, CacheImport, CacheMode, CachePlace, DocumentName};
+use crate::engine::exchange::options::{
+    BucketPlaceOptions, CacheExport, CacheImport, CacheMode, CachePlace, DocumentName, Mounts,
+};
 use crate::engine::request::Packing;
+use crate::environment::Environment;
 
-const TYPES: &str = "registry and local";
+const TYPES: &str = "registry, local and s3";
 const USUAL_NAME: &str = "latest";
 const USUAL_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Parses one `--cache-from`: a name, or `type=…` and further keys.
-pub(super) fn import(word: &str) -> Result<CacheImport, ArgumentError> {
+pub(super) fn import(word: &str, environment: &dyn Environment) -> Result<CacheImport, ArgumentError> {
     const FLAG: &str = "--cache-from";
     let mut keys = read(FLAG, word)?;
-    let place = place(&mut keys, "src").map_err(|error| error.of(FLAG, word))?;
+    let mounts = keys.take("mounts").map_or(Mounts::All, |word| mounts(&word));
+    let place = place(&mut keys, "src", environment).map_err(|error| error.of(FLAG, word))?;
     keys.finish().map_err(|error| error.of(FLAG, word))?;
-    Ok(CacheImport { place })
+    Ok(CacheImport { place, mounts })
 }
 
 /// Parses one `--cache-to`.
-pub(super) fn export(word: &str) -> Result<CacheExport, ArgumentError> {
+pub(super) fn export(word: &str, environment: &dyn Environment) -> Result<CacheExport, ArgumentError> {
     const FLAG: &str = "--cache-to";
     let mut keys = read(FLAG, word)?;
-    export_keys(&mut keys).map_err(|error| error.of(FLAG, word))
+    export_keys(&mut keys, environment).map_err(|error| error.of(FLAG, word))
 }
 
-fn export_keys(keys: &mut Keys) -> Result<CacheExport, Invalid> {
-    let place = place(keys, "dest")?;
+fn export_keys(keys: &mut Keys, environment: &dyn Environment) -> Result<CacheExport, Invalid> {
+    let place = place(keys, "dest", environment)?;
     let is_digest = match &place {
+        CachePlace::Bucket(_) => false,
         CachePlace::Registry { reference, .. } => reference.digest().is_some(),
         CachePlace::Directory { name, .. } => matches!(name, DocumentName::Digest(_)),
     };
@@ -59,6 +66,7 @@ fn export_keys(keys: &mut Keys) -> Result<CacheExport, Invalid> {
     let export = CacheExport {
         place,
         mode,
+        mounts: keys.take("mounts").map_or(Mounts::Ids(Vec::new()), |word| mounts(&word)),
         compression: packing.compression.unwrap_or(LayerCompression::Gzip),
         level: packing.level,
         force: keys.switch("force-compression")?.unwrap_or(false),
@@ -70,7 +78,7 @@ fn export_keys(keys: &mut Keys) -> Result<CacheExport, Invalid> {
 }
 
 /// Reads the keys that say where; `path_key` is the one for a directory.
-fn place(keys: &mut Keys, path_key: &str) -> Result<CachePlace, Invalid> {
+fn place(keys: &mut Keys, path_key: &str, environment: &dyn Environment) -> Result<CachePlace, Invalid> {
     match keys.take("type").as_deref() {
         Some("registry") => {
             let name = keys.take("ref").ok_or("`ref` is missing")?;
@@ -89,6 +97,7 @@ fn place(keys: &mut Keys, path_key: &str) -> Result<CachePlace, Invalid> {
             };
             Ok(CachePlace::Directory { path: PathBuf::from(path), name })
         }
+        Some("s3") => bucket(keys, environment).map(CachePlace::Bucket),
         Some(kind @ ("gha" | "azblob")) => Err(Invalid {
             why: format!("mica has no caches of type `{kind}`"),
             hint: Some("a registry is one everywhere: `type=registry,ref=…`".to_owned()),
@@ -101,6 +110,49 @@ fn place(keys: &mut Keys, path_key: &str) -> Result<CachePlace, Invalid> {
             why: "the type is missing".to_owned(),
             hint: Some(format!("the types are {TYPES}")),
         }),
+    }
+}
+
+/// The reference's keys of a bucket; what they do not say is taken from the variables of AWS's own tools.
+fn bucket(keys: &mut Keys, environment: &dyn Environment) -> Result<BucketPlaceOptions, Invalid> {
+    let mut given = |key: &str, variables: &[&str]| -> Result<Option<String>, Invalid> {
+        if let Some(value) = keys.take(key).filter(|value| !value.is_empty()) {
+            return Ok(Some(value));
+        }
+        for name in variables {
+            let value = text_variable(name, environment).map_err(|error| error.to_string())?;
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    };
+    let name = given("bucket", &["AWS_BUCKET"])?.ok_or("`bucket` is missing")?;
+    let mut settings = Vec::new();
+    for (key, setting, variables) in [
+        ("region", "region", &["AWS_REGION", "AWS_DEFAULT_REGION"][..]),
+        ("access_key_id", "access_key_id", &["AWS_ACCESS_KEY_ID"][..]),
+        ("secret_access_key", "secret_access_key", &["AWS_SECRET_ACCESS_KEY"][..]),
+        ("session_token", "session_token", &["AWS_SESSION_TOKEN"][..]),
+        ("", "web_identity_token_file", &["AWS_WEB_IDENTITY_TOKEN_FILE"][..]),
+        ("", "role_arn", &["AWS_ROLE_ARN"][..]),
+    ] {
+        settings.extend(given(key, variables)?.map(|value| (setting.to_owned(), Secret::new(value))));
+    }
+    let endpoint = given("endpoint_url", &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?;
+    let prefix = given("prefix", &[])?.unwrap_or_default();
+    let blobs_prefix = given("blobs_prefix", &[])?.unwrap_or_else(|| "blobs/".to_owned());
+    let manifests_prefix = given("manifests_prefix", &[])?.unwrap_or_else(|| "manifests/".to_owned());
+    let document = given("name", &[])?.unwrap_or_else(|| "mica".to_owned());
+    let path_style = keys.switch("use_path_style")?.unwrap_or(false);
+    let bucket = BucketOptions { name, endpoint, path_style, settings };
+    Ok(BucketPlaceOptions { bucket, prefix, blobs_prefix, manifests_prefix, name: document })
+}
+
+fn mounts(word: &str) -> Mounts {
+    match word {
+        "all" => Mounts::All,
+        ids => Mounts::Ids(ids.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect()),
     }
 }
 
@@ -139,6 +191,13 @@ fn read(flag: &'static str, word: &str) -> Result<Keys, ArgumentError> {
     }
     let mut keys: Vec<(String, String)> = Vec::new();
     for field in &fields {
+        if let (Some((_, ids)), false) =
+            (keys.last_mut().filter(|(key, _)| key == "mounts"), field.contains('='))
+        {
+            // `mounts=a,b` needs no quotes.
+            *ids = format!("{ids},{field}");
+            continue;
+        }
         let (key, value) = csv::key_value(field)
             .ok_or_else(|| invalid(format!("`{field}` is not of the form key=value")))?;
         if keys.iter().any(|(known, _)| *known == key) {
@@ -151,7 +210,7 @@ fn read(flag: &'static str, word: &str) -> Result<Keys, ArgumentError> {
 
 impl Keys {
     fn take(&mut self, name: &str) -> Option<String> {
-        let at = self.0.iter().position(|(key, _)| key == name)?;
+        let at = self.0.iter().position(|(key, _)| key == name && !name.is_empty())?;
         Some(self.0.swap_remove(at).1)
     }
 
@@ -186,6 +245,7 @@ fn duration(word: &str) -> Result<Duration, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::Fake;
 
     fn registry(name: &str) -> CachePlace {
         let reference = Reference::parse(name).unwrap().with_default_tag();
@@ -216,24 +276,24 @@ mod tests {
             ("a b", Err("`a b` is not a repository name")),
         ];
         for (word, expected) in cases {
-            match (import(word), expected) {
+            match (import(word, &Fake::with(&[])), expected) {
                 (Ok(import), Ok(place)) => assert_eq!(import.place, place, "{word}"),
                 (Err(error), Err(why)) => assert!(error.to_string().contains(why), "{error}"),
                 (found, expected) => panic!("{word}: {found:?}, {expected:?}"),
             }
         }
-        let pinned = import(&format!("type=local,src=d,digest={digest}")).unwrap().place;
+        let pinned = import(&format!("type=local,src=d,digest={digest}"), &Fake::with(&[])).unwrap().place;
         assert!(matches!(pinned, CachePlace::Directory { name: DocumentName::Digest(_), .. }));
     }
 
     #[test]
     fn how() {
-        let usual = export("app:cache").unwrap();
+        let usual = export("app:cache", &Fake::with(&[])).unwrap();
         assert_eq!((usual.mode, usual.ignore_error, usual.force), (CacheMode::Min, false, false));
         assert_eq!((usual.compression, usual.deadline), (LayerCompression::Gzip, USUAL_DEADLINE));
         let word = "type=local,dest=d,mode=max,compression=zstd,compression-level=9,ignore-error=true,timeout=90s,\
                     image-manifest=true,oci-mediatypes=true,force-compression=1";
-        let all = export(word).unwrap();
+        let all = export(word, &Fake::with(&[])).unwrap();
         assert_eq!((all.mode, all.compression, all.level), (CacheMode::Max, LayerCompression::Zstd, Some(9)));
         assert_eq!((all.force, all.ignore_error, all.deadline.as_secs()), (true, true, 90));
         for (word, why) in [
@@ -247,8 +307,35 @@ mod tests {
             ("type=local,dest=d,compression-level=99", "99 is no level of gzip"),
             ("type=local,src=d", "`dest` is missing"),
         ] {
-            let error = export(word).unwrap_err().to_string();
+            let error = export(word, &Fake::with(&[])).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn mounts_go_by_their_ids_and_only_if_named() {
+        let mounts = |word: &str| export(word, &Fake::with(&[])).unwrap().mounts;
+        assert_eq!(mounts("app:cache"), Mounts::Ids(Vec::new()));
+        assert_eq!(mounts("type=local,dest=d,mounts=all"), Mounts::All);
+        let two = Mounts::Ids(vec!["pip".to_owned(), "/root/.cache".to_owned()]);
+        assert_eq!(mounts("type=local,mounts=pip,/root/.cache,dest=d"), two);
+        assert_eq!(import("app:cache", &Fake::with(&[])).unwrap().mounts, Mounts::All);
+    }
+
+    #[test]
+    fn a_bucket_is_found_by_keys_and_by_variables() {
+        let variables = Fake::with(&[("AWS_REGION", "eu-north-1"), ("AWS_SECRET_ACCESS_KEY", "sesame")]);
+        let word = "type=s3,bucket=b,name=app,prefix=p/,endpoint_url=http://127.0.0.1:1,use_path_style=true,access_key_id=me";
+        let CachePlace::Bucket(options) = import(word, &variables).unwrap().place else {
+            panic!("no bucket")
+        };
+        let keys: Vec<_> =
+            options.bucket.settings.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
+        let expected = [("region", "eu-north-1"), ("access_key_id", "me"), ("secret_access_key", "sesame")];
+        assert_eq!(keys, expected);
+        assert!(options.bucket.path_style && !format!("{options:?}").contains("sesame"));
+        assert_eq!((options.blobs_prefix.as_str(), options.name.as_str()), ("blobs/", "app"));
+        let error = import("type=s3", &variables).unwrap_err().to_string();
+        assert!(error.contains("`bucket` is missing"), "{error}");
     }
 }

@@ -60,7 +60,7 @@ fn from_fields(word: &str, fields: &[String]) -> Result<Output, ArgumentError> {
     check_keys(kind, &keys).map_err(invalid)?;
     let names = names(&keys).map_err(invalid)?;
     let destination = keys.destination.filter(|path| path != "-").map(PathBuf::from);
-    check_destination(word, kind, destination.is_some(), fields)?;
+    check_destination(word, kind, destination.is_some())?;
     Ok(Output { kind, destination, names, packing: keys.packing, clamps_times: keys.clamps_times })
 }
 
@@ -99,6 +99,7 @@ fn output_kind(word: &str, kind: &str, keys: &Keys) -> Result<OutputKind, Argume
         ("oci", Some(false)) => OutputKind::OciLayout,
         ("oci", _) => OutputKind::OciArchive,
         (_, Some(false)) => return Err(invalid("`tar=false` belongs to `type=oci`".to_owned())),
+        ("docker", _) if keys.destination.is_none() => OutputKind::Daemon,
         ("docker", _) => OutputKind::DockerArchive,
         ("tar", _) => OutputKind::Tar,
         ("local", _) => OutputKind::Local,
@@ -140,20 +141,10 @@ fn names(keys: &Keys) -> Result<Vec<Reference>, String> {
     Ok(names)
 }
 
-fn check_destination(
-    word: &str,
-    kind: OutputKind,
-    has_path: bool,
-    fields: &[String],
-) -> Result<(), ArgumentError> {
-    let asks_for_standard_output = fields.iter().any(|field| field.to_ascii_lowercase().starts_with("dest="));
+fn check_destination(word: &str, kind: OutputKind, has_path: bool) -> Result<(), ArgumentError> {
     match kind {
         OutputKind::Local | OutputKind::OciLayout if !has_path => {
             Err(ArgumentError::value(FLAG, word, "a directory is needed").with_hint("add `dest=DIRECTORY`"))
-        }
-        OutputKind::DockerArchive if !has_path && !asks_for_standard_output => {
-            Err(ArgumentError::value(FLAG, word, "there is no daemon to load the image into")
-                .with_hint("add `dest=FILE`, or `dest=-` for standard output"))
         }
         OutputKind::Image | OutputKind::Registry(_) if has_path => {
             Err(ArgumentError::value(FLAG, word, "an image in a store or registry takes no `dest`"))
@@ -180,7 +171,7 @@ mod tests {
             (r#"type=local,"dest=a,b""#, Ok((OutputKind::Local, Some("a,b")))),
             ("type=image", Ok((OutputKind::Image, None))),
             ("type=image,push=false", Ok((OutputKind::Image, None))),
-            ("type=docker", Err("there is no daemon to load the image into")),
+            ("type=docker", Ok((OutputKind::Daemon, None))),
             ("type=local", Err("a directory is needed")),
             ("type=oci,tar=false", Err("a directory is needed")),
             ("type=tar,tar=false", Err("`tar=false` belongs to `type=oci`")),

@@ -113,8 +113,8 @@ pub(crate) fn build_request(
         allow: allow(arguments)?,
         secrets: secrets(arguments, environment)?,
         ssh: ssh(arguments, environment)?,
-        cache_from: cache_from(arguments)?,
-        cache_to: cache_to(arguments)?,
+        cache_from: cache_from(arguments, environment)?,
+        cache_to: cache_to(arguments, environment)?,
         attest: attest::attest(arguments, &outputs)?,
         outputs,
         jobs: arguments.limits.jobs.map_or_else(default_jobs, std::num::NonZeroUsize::get),
@@ -123,8 +123,11 @@ pub(crate) fn build_request(
     })
 }
 
-fn cache_from(arguments: &BuildArguments) -> Result<Vec<CacheImport>, ArgumentError> {
-    let imports = all(&arguments.cache.cache_from, cache::import)?;
+fn cache_from(
+    arguments: &BuildArguments,
+    environment: &dyn Environment,
+) -> Result<Vec<CacheImport>, ArgumentError> {
+    let imports = all(&arguments.cache.cache_from, |word| cache::import(word, environment))?;
     let remote = |import: &CacheImport| !matches!(import.place, CachePlace::Directory { .. });
     match imports.iter().find(|import| arguments.cache.offline && remote(import)) {
         Some(import) => {
@@ -134,9 +137,12 @@ fn cache_from(arguments: &BuildArguments) -> Result<Vec<CacheImport>, ArgumentEr
     }
 }
 
-fn cache_to(arguments: &BuildArguments) -> Result<Vec<CacheExport>, ArgumentError> {
+fn cache_to(
+    arguments: &BuildArguments,
+    environment: &dyn Environment,
+) -> Result<Vec<CacheExport>, ArgumentError> {
     const FLAG: &str = "--cache-to";
-    let exports = all(&arguments.cache.cache_to, cache::export)?;
+    let exports = all(&arguments.cache.cache_to, |word| cache::export(word, environment))?;
     for (number, export) in exports.iter().enumerate() {
         let shown = export.place.shown();
         if exports[..number].iter().any(|other| other.place == export.place) {
@@ -383,6 +389,9 @@ fn outputs(arguments: &BuildArguments) -> Result<Vec<Output>, ArgumentError> {
     }
     if arguments.output.push {
         add_push(&mut outputs, !arguments.image.tag.is_empty());
+    }
+    if arguments.output.load && !outputs.iter().any(|output| output.kind == OutputKind::Daemon) {
+        outputs.push(Output::new(OutputKind::Daemon, None));
     }
     check_push(arguments, &outputs)?;
     annotate(arguments, &mut outputs)?;

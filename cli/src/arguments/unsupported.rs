@@ -69,14 +69,6 @@ const FLAGS: &[Flag] = &[
         &["", "default"],
         Refusal("there are no builders to choose from: mica builds in its own process"),
     ),
-    flag(
-        "load",
-        Switch,
-        FALSE,
-        Refusal(
-            "there is no daemon to load into: the image is in mica's store, and `-o type=docker,dest=FILE` writes an archive for `docker load`",
-        ),
-    ),
     flag("policy", Value, &[""], Refusal("mica evaluates no source policies")),
     flag("print", Value, &[], Refusal("use `--call=outline` or `--call=targets`")),
     Flag { short: Some('D'), ..flag("debug", Switch, FALSE, Refusal("use `-v`, or `-vv` for still more")) },
@@ -169,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_mica_does_anyway_is_let_through() {
-        for word in ["--load=false", "--squash=false", "--builder=default"] {
+        for word in ["--squash=false", "--builder=default"] {
             let used = used(&[word]);
             assert!(used.refusal().is_none() && used.notices().next().is_none(), "{word}");
         }

@@ -10,7 +10,7 @@ use super::say;
 use crate::arguments::{BuildArguments, GlobalOptions, build_request};
 use crate::configuration::Configuration;
 use crate::engine::request::BuildRequest;
-use crate::engine::{Engine, EngineOptions, RegistrySettings};
+use crate::engine::{DaemonSettings, Engine, EngineOptions, RegistrySettings};
 use crate::environment::Environment;
 
 /// Sends what the crates trace to stderr, more with each `-v`.
@@ -41,6 +41,7 @@ pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> R
         root,
         entered,
         docker_config: docker_config(environment),
+        daemon: daemon(environment),
         proxy: proxies(environment),
         path: environment.var("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()),
         registries: RegistrySettings {
@@ -88,6 +89,13 @@ fn docker_config(environment: &dyn Environment) -> Option<PathBuf> {
     let directory = environment.var("DOCKER_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || environment.var("HOME").map(|home| PathBuf::from(home).join(".docker"));
     directory.or_else(home).map(|directory| directory.join("config.json"))
+}
+
+fn daemon(environment: &dyn Environment) -> DaemonSettings {
+    let text = |name| {
+        environment.var(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
+    };
+    DaemonSettings { host: text("DOCKER_HOST"), context: text("DOCKER_CONTEXT") }
 }
 
 /// Proxy variables by their lower-case names; the lower-case one wins.

@@ -88,12 +88,23 @@ pub(crate) struct EngineOptions {
     pub entered: Entered,
     /// Docker's configuration file, for credentials.
     pub docker_config: Option<PathBuf>,
+    /// Where docker's daemon is.
+    pub daemon: DaemonSettings,
     /// Proxy variables by lower-case name.
     pub proxy: Vec<(String, String)>,
     /// Where programs are looked for.
     pub path: OsString,
     /// What is known of registries.
     pub registries: RegistrySettings,
+}
+
+/// What docker's variables say of its daemon.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DaemonSettings {
+    /// `DOCKER_HOST`.
+    pub host: Option<String>,
+    /// `DOCKER_CONTEXT`.
+    pub context: Option<String>,
 }
 
 /// What is known of registries on this machine.
@@ -127,6 +138,7 @@ pub(crate) struct Host {
     registry: OnceLock<RegistryClient>,
     transport: OnceLock<Transport>,
     docker_config: Option<PathBuf>,
+    daemon: DaemonSettings,
     proxy: Vec<(String, String)>,
     path: OsString,
     registries: RegistrySettings,
@@ -184,6 +196,7 @@ impl Engine {
             registry: OnceLock::new(),
             transport: OnceLock::new(),
             docker_config: options.docker_config,
+            daemon: options.daemon,
             proxy: options.proxy,
             path: options.path,
             registries: options.registries,

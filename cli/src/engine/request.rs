@@ -231,7 +231,8 @@ impl Output {
 
     /// Returns whether it goes to standard output.
     pub(crate) fn is_stream(&self) -> bool {
-        let to_a_place = matches!(self.kind, OutputKind::Image | OutputKind::Registry(_));
+        let to_a_place =
+            matches!(self.kind, OutputKind::Image | OutputKind::Registry(_) | OutputKind::Daemon);
         self.destination.is_none() && !to_a_place
     }
 }
@@ -245,6 +246,8 @@ pub(crate) enum OutputKind {
     OciLayout,
     /// A docker archive.
     DockerArchive,
+    /// An image in docker's daemon (`--load`).
+    Daemon,
     /// The file tree as a tar.
     Tar,
     /// The file tree as a directory.

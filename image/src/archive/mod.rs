@@ -12,4 +12,4 @@ mod write;
 
 pub use members::MalformedArchive;
 pub use read::{ArchivedImage, BlobReader, ImageArchive, ReadArchiveError};
-pub use write::{write_docker_archive, write_layout_archive};
+pub use write::{write_docker_archive, write_docker_archive_without, write_layout_archive};

@@ -1,6 +1,6 @@
 //! Writing archives as a stream: members sorted by name, all times zero, so equal images give equal bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -31,8 +31,19 @@ pub fn write_docker_archive(
     images: &[NamedImage],
     source: &dyn BlobSource,
 ) -> Result<(), WriteLayoutError> {
-    let contents = Contents::of(images, source)?;
+    write_docker_archive_without(out, images, source, &BTreeSet::new())
+}
+
+/// Writes such an archive without some of its blobs, for a daemon that has them.
+pub fn write_docker_archive_without(
+    out: &mut dyn Write,
+    images: &[NamedImage],
+    source: &dyn BlobSource,
+    left_out: &BTreeSet<ContentDigest>,
+) -> Result<(), WriteLayoutError> {
+    let mut contents = Contents::of(images, source)?;
     let manifest = docker_manifest(images, &contents)?;
+    contents.blobs.retain(|digest, _| !left_out.contains(digest));
     write_members(out, &contents, images, Some(&manifest), source)
 }
 

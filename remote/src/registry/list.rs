@@ -1,4 +1,4 @@
-//! Lists: the tags of a repository, and what refers to an image.
+//! Lists: the tags of a repository, and what refers to an image; and taking a manifest away.
 
 use mica_image::manifest::MANIFEST_SIZE_MAX;
 use mica_image::{ContentDigest, Descriptor, Document, Index, MediaType, Reference};
@@ -39,6 +39,26 @@ impl RegistryClient {
             }
         }
         Err(RegistryError::Protocol { host: endpoint.host(), what: "its list of tags has no end" })
+    }
+
+    /// Takes a manifest away, with all of its tags; returns whether the registry lets one.
+    pub async fn delete_manifest(
+        &self,
+        reference: &Reference,
+        digest: &ContentDigest,
+    ) -> Result<bool, RegistryError> {
+        let endpoint = self.push_endpoint(reference).await?;
+        let repository = reference.repository();
+        let scopes = [format!("repository:{repository}:delete,pull,push")].into();
+        let subject = reference.with_digest(*digest).familiar();
+        let call = Call::new(Method::DELETE, repository, subject, scopes);
+        let url = endpoint.url(repository, &format!("manifests/{digest}"));
+        let answer = self.call(&endpoint, url, &call).await?;
+        match answer.response().status() {
+            StatusCode::ACCEPTED | StatusCode::OK | StatusCode::NOT_FOUND => Ok(true),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(false),
+            _ => Err(self.refusal(&endpoint, &call, answer).await),
+        }
     }
 
     /// Lists the manifests that name `digest` as their subject: signatures, attestations and the like.

@@ -227,7 +227,6 @@ fn secrets_and_agents_are_by_id() {
 
 #[test]
 fn refused_flags_stop_the_build_and_legacy_ones_do_not() {
-    assert!(refused(&["--load", "."]).starts_with("`--load` is not supported: "));
     assert!(refused(&["--policy", "x", "."]).starts_with("`--policy` is not supported: "));
     let legacy = arguments(&["--rm", "--force-rm", "--provenance=false", "."]);
     assert!(build_request(&legacy, &Fake::with(&[])).is_ok());

@@ -72,14 +72,30 @@ impl DirectoryPlace {
             let mut entry = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
             entry.annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.clone());
             self.write(&self.blob_path(&entry.digest), &bytes)?;
-            let _lock = self.lock()?;
-            let mut index = self.index()?;
-            index.manifests.retain(|other| other.annotations.get(ANNOTATION_REF_NAME) != Some(&name));
-            index.manifests.push(entry);
-            self.write(&self.path.join("oci-layout"), LAYOUT)?;
-            self.write(&self.path.join("index.json"), &index.to_bytes())
+            self.replace(&name, Some(entry))
         })
         .await
+    }
+
+    pub(super) async fn names(self: Arc<Self>) -> Result<Vec<String>, ExchangeError> {
+        let name = |entry: Descriptor| entry.annotations.get(ANNOTATION_REF_NAME).cloned();
+        blocking(move || Ok(self.index()?.manifests.into_iter().filter_map(name).collect())).await
+    }
+
+    pub(super) async fn remove(self: Arc<Self>, name: String) -> Result<(), ExchangeError> {
+        blocking(move || self.replace(&name, None)).await
+    }
+
+    /// Lets a name stand for something else, or for nothing.
+    fn replace(&self, name: &str, entry: Option<Descriptor>) -> Result<(), ExchangeError> {
+        let _lock = self.lock()?;
+        let mut index = self.index()?;
+        let is_other =
+            |other: &Descriptor| other.annotations.get(ANNOTATION_REF_NAME).is_none_or(|known| known != name);
+        index.manifests.retain(is_other);
+        index.manifests.extend(entry);
+        self.write(&self.path.join("oci-layout"), LAYOUT)?;
+        self.write(&self.path.join("index.json"), &index.to_bytes())
     }
 
     pub(super) async fn blob(&self, blob: &Descriptor) -> Result<ContentStream, ExchangeError> {

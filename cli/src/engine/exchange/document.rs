@@ -122,11 +122,16 @@ impl CacheDocument {
 
 /// Finds the document in a manifest.
 pub(super) fn config_of(manifest: &[u8]) -> Result<Descriptor, ExchangeError> {
+    config_of_type(manifest, CONFIG_TYPE)
+}
+
+/// Finds the document of a type in a manifest.
+pub(super) fn config_of_type(manifest: &[u8], wanted: &str) -> Result<Descriptor, ExchangeError> {
     let format = |text: &str| ExchangeError::Format(text.to_owned());
     let document = Document::parse(manifest, &MediaType::default())
         .map_err(|error| ExchangeError::Format(format!("it is no cache: {error}")))?;
     match document {
-        Document::Manifest(manifest) if manifest.config.media_type.as_str() == CONFIG_TYPE => {
+        Document::Manifest(manifest) if manifest.config.media_type.as_str() == wanted => {
             match manifest.config.size {
                 0..=DOCUMENT_SIZE_MAX => Ok(manifest.config),
                 _ => Err(format("it is larger than any real one")),

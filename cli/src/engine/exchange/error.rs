@@ -15,6 +15,9 @@ pub(crate) enum ExchangeError {
     /// A registry refused, or did not answer.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A bucket refused, or did not answer.
+    #[error(transparent)]
+    Bucket(#[from] mica_remote::BucketError),
     /// The network could not be set up.
     #[error(transparent)]
     Network(#[from] NetworkSetupError),

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::document::{CacheDocument, SentLayer, SentRecord, index_type};
 use super::error::ExchangeError;
 use super::import::Imports;
+use super::mounts::{self, Sent};
 use super::options::{CacheExport, CacheMode, DocumentName};
 use super::place::Place;
 use crate::engine::blocking::blocking;
@@ -33,6 +34,8 @@ pub(crate) struct Learned {
     pub(crate) records: BTreeMap<StepId, (String, CacheRecord)>,
     /// The steps that the images are made of.
     pub(crate) in_images: BTreeSet<StepId>,
+    /// The cache mounts that steps were given.
+    pub(crate) mounts: BTreeSet<String>,
     /// Caches that were imported, for what is still there alone.
     pub(crate) imports: Arc<Imports>,
 }
@@ -48,7 +51,8 @@ pub(crate) async fn export(
         let shown = wanted.place.shown();
         let what = format!("writing the cache {shown}");
         events.send(BuildEvent::Task { what: what.clone(), state: TaskState::Started }).await;
-        let exported = tokio::time::timeout(wanted.deadline, one(host, request, wanted, learned)).await;
+        let exported =
+            tokio::time::timeout(wanted.deadline, one(host, request, wanted, learned, events)).await;
         events.send(BuildEvent::Task { what, state: TaskState::Done }).await;
         match exported.unwrap_or(Err(ExchangeError::Deadline(wanted.deadline))) {
             Err(error) if wanted.ignore_error => {
@@ -66,6 +70,7 @@ async fn one(
     request: &BuildRequest,
     wanted: &CacheExport,
     learned: &Learned,
+    events: &EventSender,
 ) -> Result<(), ExchangeError> {
     let place = Place::open(host, &wanted.place)?;
     let DocumentName::Tag(name) = place.name().clone() else {
@@ -90,7 +95,19 @@ async fn one(
     let secrets = Secrets::of(request);
     let there = records.filter(|(_, record)| layers.contains_key(&record.layer));
     let records = there.map(|(place, record)| secrets.portable(place, record)).collect();
-    sending.document(&name, CacheDocument::new(records, layers)).await
+    sending.document(&name, CacheDocument::new(records, layers)).await?;
+    let mounts = learned.mounts.iter().filter(|id| wanted.mounts.include(mounts::shown(id)));
+    for id in mounts {
+        let base = learned.imports.mount_before(sending.place.shown(), id);
+        if mounts::send(host, &sending.place, id, base).await? == Sent::Busy {
+            let message = format!(
+                "the cache mount `{}` is used by another build and was not exported",
+                mounts::shown(id)
+            );
+            events.send(BuildEvent::Warning { message }).await;
+        }
+    }
+    Ok(())
 }
 
 /// Everything on its way to one place.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::future::join_all;
@@ -19,7 +20,9 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::document::{CacheDocument, DOCUMENT_SIZE_MAX, INDEX_SIZE_MAX, SentLayer, SentRecord, config_of};
 use super::error::ExchangeError;
-use super::options::CacheImport;
+use super::mount_tree::MountTree;
+use super::mounts;
+use super::options::{CacheImport, Mounts};
 use super::place::Place;
 use crate::engine::{Host, chain};
 
@@ -29,12 +32,15 @@ pub(crate) struct Imports {
     caches: Vec<Arc<Cache>>,
     /// Records that were hits, to be kept once their layers are here.
     hits: Mutex<BTreeMap<RecordKey, CacheRecord>>,
+    /// What cache mounts were when they were read, by cache and id.
+    mounts: Mutex<BTreeMap<(String, String), MountTree>>,
 }
 
 /// One cache whose document was read.
 #[derive(Debug)]
 struct Cache {
     place: Place,
+    mounts: Mounts,
     document: CacheDocument,
     by_key: HashMap<RecordKey, Vec<usize>>,
     events: EventSender,
@@ -81,7 +87,7 @@ impl Imports {
             }
         }))
         .await;
-        Self { caches: opened.into_iter().flatten().collect(), hits: Mutex::default() }
+        Self { caches: opened.into_iter().flatten().collect(), ..Self::default() }
     }
 
     /// Returns the records of `key`, in the order of the caches; their conditions are still to be verified.
@@ -110,6 +116,24 @@ impl Imports {
     pub(super) fn sent(&self, id: &LayerId) -> Option<&SentLayer> {
         let usable = self.caches.iter().filter(|cache| cache.is_usable(id));
         usable.filter_map(|cache| cache.document.layers.get(id)).next()
+    }
+
+    /// Puts into the directory of the cache mount `id` what caches have of it and it has not. One that cannot is told.
+    pub(crate) fn bring_mount(&self, store: &Store, id: &str, directory: &Path) {
+        for cache in self.caches.iter().filter(|cache| cache.mounts.include(mounts::shown(id))) {
+            match cache.bring_mount(store, id, directory) {
+                Ok(tree) => {
+                    drop(lock(&self.mounts).insert((cache.place.shown().to_owned(), id.to_owned()), tree))
+                }
+                Err(error) => cache.tell(&chain(&error), is_unreachable(&error)),
+            }
+        }
+    }
+
+    /// Returns what a cache mount was when it was read from the cache that people call so.
+    pub(super) fn mount_before(&self, cache: &str, id: &str) -> MountTree {
+        let known = lock(&self.mounts);
+        known.get(&(cache.to_owned(), id.to_owned())).cloned().unwrap_or_default()
     }
 
     /// Returns whether something that was relied on did not come since this was asked last: steps that count as done are not.
@@ -153,7 +177,8 @@ async fn open(host: &Host, import: &CacheImport, events: &EventSender) -> Result
         by_key.entry(record.key).or_default().push(number);
     }
     let (events, runtime) = (events.clone(), Handle::current());
-    Ok(Arc::new(Cache { place, document, by_key, events, runtime, state: Mutex::default() }))
+    let mounts = import.mounts.clone();
+    Ok(Arc::new(Cache { place, mounts, document, by_key, events, runtime, state: Mutex::default() }))
 }
 
 impl Cache {
@@ -197,11 +222,22 @@ impl Cache {
         LayerIndex::decode(&bytes).map_err(|error| wrong(io::Error::other(error)))
     }
 
-    /// Remembers that a layer cannot be had, and says so once a cache.
+    fn bring_mount(&self, store: &Store, id: &str, directory: &Path) -> Result<MountTree, ExchangeError> {
+        let joined = self.runtime.block_on(mounts::read(&self.place, id))?;
+        mounts::fill(&self.runtime, &self.place, store, &joined, directory)?;
+        Ok(joined.tree)
+    }
+
+    /// Remembers that a layer cannot be had.
     fn blame(&self, layer: &LayerId, problem: &str, is_gone: bool) {
+        lock(&self.state).bad.insert(*layer);
+        self.tell(problem, is_gone);
+    }
+
+    /// Says once a cache that something is wrong with it.
+    fn tell(&self, problem: &str, is_gone: bool) {
         let tell = {
             let mut state = lock(&self.state);
-            state.bad.insert(*layer);
             state.is_gone |= is_gone;
             !std::mem::replace(&mut state.was_told, true)
         };

@@ -6,17 +6,21 @@
 //! place        where it lies: registry · directory · bucket, each a store of blobs and of named documents
 //! import       finds records, promises their layers, brings the bytes that are needed
 //! export       sends records and layers
+//! mounts       cache mounts, over `mount_tree`, which joins what several writers made of one
 //! ```
 //!
 //! A cache may be wrong, cut short or hostile: everything that comes from one is verified, and what is not what it should be counts as
 //! a miss, with one warning. What a record *claims* (this key gave that layer) cannot be verified, so a cache is trusted as a base
 //! image is.
 
+mod bucket;
 mod directory;
 mod document;
 mod error;
 mod export;
 mod import;
+mod mount_tree;
+mod mounts;
 pub(crate) mod options;
 mod place;
 mod registry;

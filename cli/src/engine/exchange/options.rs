@@ -10,6 +10,8 @@ use mica_image::{ContentDigest, LayerCompression, Reference};
 pub(crate) struct CacheImport {
     /// Where it lies.
     pub place: CachePlace,
+    /// Which cache mounts are taken from it.
+    pub mounts: Mounts,
 }
 
 /// One `--cache-to`.
@@ -19,6 +21,8 @@ pub(crate) struct CacheExport {
     pub place: CachePlace,
     /// Which steps' results.
     pub mode: CacheMode,
+    /// Which cache mounts; they may hold what nobody else is to see.
+    pub mounts: Mounts,
     /// How layers are compressed.
     pub compression: LayerCompression,
     /// The compressor's level.
@@ -48,6 +52,42 @@ pub(crate) enum CachePlace {
         /// Which of its documents.
         name: DocumentName,
     },
+    /// A bucket of S3, or of what speaks like it.
+    Bucket(BucketPlaceOptions),
+}
+
+/// A cache in a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BucketPlaceOptions {
+    /// The bucket.
+    pub bucket: mica_remote::BucketOptions,
+    /// What every object's name begins with.
+    pub prefix: String,
+    /// What follows in the names of blobs.
+    pub blobs_prefix: String,
+    /// What follows in the names of documents.
+    pub manifests_prefix: String,
+    /// The cache's own name.
+    pub name: String,
+}
+
+/// Cache mounts, by what their steps call them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mounts {
+    /// All that the build uses.
+    All,
+    /// Those with these ids.
+    Ids(Vec<String>),
+}
+
+impl Mounts {
+    /// Returns whether a mount is among them.
+    pub(crate) fn include(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ids(ids) => ids.iter().any(|known| known == id),
+        }
+    }
 }
 
 /// A document of a place.
@@ -77,6 +117,9 @@ impl CachePlace {
             Self::Directory { path, name: DocumentName::Tag(tag) } => format!("{}:{tag}", path.display()),
             Self::Directory { path, name: DocumentName::Digest(digest) } => {
                 format!("{}@{digest}", path.display())
+            }
+            Self::Bucket(options) => {
+                format!("s3://{}/{}{}", options.bucket.name, options.prefix, options.name)
             }
         }
     }

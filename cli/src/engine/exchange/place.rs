@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use mica_image::{BlobVerifier, Descriptor};
 use mica_remote::registry::{BlobContent, ContentStream};
 
+use super::bucket::BucketPlace;
 use super::directory::DirectoryPlace;
 use super::error::ExchangeError;
 use super::options::{CachePlace, DocumentName};
@@ -24,6 +25,7 @@ pub(super) struct Place {
 enum Kind {
     Registry(RegistryPlace),
     Directory(Arc<DirectoryPlace>),
+    Bucket(BucketPlace),
 }
 
 impl Place {
@@ -39,6 +41,9 @@ impl Place {
             }
             CachePlace::Directory { path, name } => {
                 (name.clone(), Kind::Directory(Arc::new(DirectoryPlace::new(path))))
+            }
+            CachePlace::Bucket(options) => {
+                (DocumentName::Tag(options.name.clone()), Kind::Bucket(BucketPlace::open(options)?))
             }
         };
         Ok(Self { name, shown: place.shown(), kind })
@@ -59,6 +64,7 @@ impl Place {
         match &self.kind {
             Kind::Registry(place) => place.manifest(name).await,
             Kind::Directory(place) => place.clone().manifest(name.clone()).await,
+            Kind::Bucket(place) => place.manifest(name).await,
         }
     }
 
@@ -67,6 +73,27 @@ impl Place {
         match &self.kind {
             Kind::Registry(place) => place.put_manifest(name, bytes).await,
             Kind::Directory(place) => place.clone().put_manifest(name.to_owned(), bytes).await,
+            Kind::Bucket(place) => place.put_manifest(name, bytes).await,
+        }
+    }
+
+    /// Lists the names of documents that begin with `prefix`.
+    pub(super) async fn names(&self, prefix: &str) -> Result<Vec<String>, ExchangeError> {
+        let mut names = match &self.kind {
+            Kind::Registry(place) => place.names().await,
+            Kind::Directory(place) => place.clone().names().await,
+            Kind::Bucket(place) => place.names().await,
+        }?;
+        names.retain(|name| name.starts_with(prefix));
+        Ok(names)
+    }
+
+    /// Takes a document away, where that is allowed.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), ExchangeError> {
+        match &self.kind {
+            Kind::Registry(place) => place.remove(name).await,
+            Kind::Directory(place) => place.clone().remove(name.to_owned()).await,
+            Kind::Bucket(place) => place.remove(name).await,
         }
     }
 
@@ -75,6 +102,7 @@ impl Place {
         match &self.kind {
             Kind::Registry(place) => Ok(place.blob(blob)),
             Kind::Directory(place) => Ok(verified(place.blob(blob).await?, blob)),
+            Kind::Bucket(place) => Ok(verified(place.blob(blob).await?, blob)),
         }
     }
 
@@ -97,6 +125,7 @@ impl Place {
         match &self.kind {
             Kind::Registry(place) => place.has(blob).await,
             Kind::Directory(place) => place.has(blob),
+            Kind::Bucket(place) => place.has(blob).await,
         }
     }
 
@@ -109,6 +138,7 @@ impl Place {
         match &self.kind {
             Kind::Registry(place) => place.put(blob, content).await,
             Kind::Directory(place) => place.put(blob, content).await,
+            Kind::Bucket(place) => place.put(blob, content).await,
         }
     }
 }

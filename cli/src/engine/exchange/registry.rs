@@ -50,6 +50,21 @@ impl RegistryPlace {
         Ok(self.client.push_manifest(&self.tagged(name)?, &descriptor, Bytes::from(bytes)).await?)
     }
 
+    pub(super) async fn names(&self) -> Result<Vec<String>, ExchangeError> {
+        match self.client.list_tags(&self.repository).await {
+            Err(RegistryError::NotFound { .. }) => Ok(Vec::new()),
+            result => Ok(result?),
+        }
+    }
+
+    pub(super) async fn remove(&self, name: &str) -> Result<(), ExchangeError> {
+        let digest = self.client.resolve(&self.tagged(name)?).await?.digest;
+        if !self.client.delete_manifest(&self.repository, &digest).await? {
+            tracing::debug!(name, "the registry lets nothing be taken away");
+        }
+        Ok(())
+    }
+
     pub(super) fn blob(&self, blob: &Descriptor) -> ContentStream {
         self.client.fetch_blob(&self.repository, blob).map_err(std::io::Error::other).boxed()
     }

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod documents;
+mod load;
 mod push;
 mod tree;
 
@@ -120,6 +121,21 @@ pub(crate) enum OutputError {
         #[source]
         source: RegistryError,
     },
+    /// An image could not be loaded into a daemon.
+    #[error(transparent)]
+    Daemon(#[from] mica_remote::DaemonError),
+    /// The daemon is somewhere mica cannot reach.
+    #[error("mica cannot speak to the docker daemon at `{address}`")]
+    DaemonAddress {
+        /// Where.
+        address: String,
+    },
+    /// A context of docker's is not there, or says nothing of a daemon.
+    #[error("docker's context `{context}` names no daemon")]
+    DaemonContext {
+        /// Its name.
+        context: String,
+    },
     /// The network could not be set up.
     #[error(transparent)]
     Network(#[from] NetworkSetupError),
@@ -130,6 +146,13 @@ impl OutputError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Push { source, .. } => source.hint(),
+            Self::Daemon(mica_remote::DaemonError::Unreachable { .. }) => Some(
+                "start it, say where it is with DOCKER_HOST, or write an archive with `-o type=docker,dest=FILE`"
+                    .to_owned(),
+            ),
+            Self::DaemonAddress { .. } => {
+                Some("unix:// and tcp:// without encryption are known; forward a socket with ssh".to_owned())
+            }
             Self::NoName => Some("give one with `-t REGISTRY/NAME`".to_owned()),
             _ => None,
         }
@@ -137,7 +160,11 @@ impl OutputError {
 
     /// Whether a service that should have answered did not.
     pub(crate) fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Push { source: RegistryError::Transport(_), .. })
+        matches!(
+            self,
+            Self::Push { source: RegistryError::Transport(_), .. }
+                | Self::Daemon(mica_remote::DaemonError::Unreachable { .. })
+        )
     }
 }
 
@@ -154,6 +181,10 @@ impl Engine {
             let names = if output.names.is_empty() { &request.tags } else { &output.names };
             if let OutputKind::Registry(push) = output.kind {
                 exported.push(self.push(images, names, push, &output.packing, events).await?);
+                continue;
+            }
+            if output.kind == OutputKind::Daemon {
+                exported.push(self.load_into_daemon(images, names, &output.packing, events).await?);
                 continue;
             }
             let what = format!("writing {}", target_name(output.destination.as_deref()));
@@ -175,7 +206,7 @@ pub(crate) fn write(
     names: &[Reference],
 ) -> Result<Option<Exported>, OutputError> {
     match output.kind {
-        OutputKind::Image | OutputKind::Registry(_) => Ok(None),
+        OutputKind::Image | OutputKind::Registry(_) | OutputKind::Daemon => Ok(None),
         OutputKind::OciArchive | OutputKind::OciLayout => {
             write_layout(host, images, output, names, LayerCompression::Gzip).map(Some)
         }

@@ -240,7 +240,7 @@ impl BlobContent for Content {
             let (sender, receiver) = mpsc::channel(PIECES);
             // It ends by itself when the receiver is dropped: the next piece finds nobody.
             tokio::task::spawn_blocking(move || {
-                let mut pieces = Pieces { sender: &sender, skip: 0, piece: Vec::with_capacity(PIECE) };
+                let mut pieces = Pieces::new(&sender);
                 if let Err(error) = pieces.write_from(&blobs, &blob, offset) {
                     // A receiver that is gone has no use for the reason either.
                     let _ = sender.blocking_send(Err(error));
@@ -254,14 +254,18 @@ impl BlobContent for Content {
 }
 
 /// Cuts what is written to it into pieces for the network.
-struct Pieces<'a> {
+pub(super) struct Pieces<'a> {
     sender: &'a mpsc::Sender<io::Result<Bytes>>,
     /// Bytes at the start that are not wanted.
     skip: u64,
     piece: Vec<u8>,
 }
 
-impl Pieces<'_> {
+impl<'a> Pieces<'a> {
+    pub(super) fn new(sender: &'a mpsc::Sender<io::Result<Bytes>>) -> Self {
+        Self { sender, skip: 0, piece: Vec::with_capacity(PIECE) }
+    }
+
     fn write_from(&mut self, blobs: &StoreBlobs, blob: &Descriptor, offset: u64) -> io::Result<()> {
         match blobs.open(&blob.digest).map_err(io::Error::other)? {
             Some(mut file) => {
@@ -276,7 +280,8 @@ impl Pieces<'_> {
         self.send()
     }
 
-    fn send(&mut self) -> io::Result<()> {
+    /// Hands over what is left.
+    pub(super) fn send(&mut self) -> io::Result<()> {
         if self.piece.is_empty() {
             return Ok(());
         }

@@ -94,6 +94,8 @@ pub(crate) struct Shared {
     in_images: HashSet<StepId>,
     /// What is told of steps after the build.
     seen: Mutex<Seen>,
+    /// The cache mounts that steps were given.
+    mounts: Mutex<BTreeSet<String>>,
 }
 
 impl EngineRunner {
@@ -128,6 +130,7 @@ impl EngineRunner {
             used: Mutex::default(),
             in_images,
             seen: Mutex::default(),
+            mounts: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -167,6 +170,7 @@ impl EngineRunner {
         Learned {
             records: used.iter().map(placed).collect(),
             in_images: shared.in_images.iter().copied().collect(),
+            mounts: shared.mounts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             imports: shared.resolved.imports.clone(),
         }
     }
@@ -241,6 +245,19 @@ impl Shared {
             self.store.mounts().prune(name)?;
         }
         Ok(())
+    }
+
+    /// Brings what caches have of a cache mount, once a build.
+    fn bring_cache_mount(&self, name: &str, directory: &std::path::Path) {
+        // It is held meanwhile, so that another step with the mount finds it as it will be.
+        let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounts.insert(name.to_owned()) && !self.emptied(name) {
+            self.resolved.imports.bring_mount(&self.store, name, directory);
+        }
+    }
+
+    fn emptied(&self, name: &str) -> bool {
+        self.emptied.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
     /// Returns the layers that a step's place made when it ran last.

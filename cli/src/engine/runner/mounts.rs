@@ -186,6 +186,7 @@ fn take_caches(
         }
         let make = |directory: &std::path::Path| fill(shared, step, directory, owner, content);
         let lease = shared.store.mounts().take(&name, sharing, &make, cancelled)?;
+        shared.bring_cache_mount(&name, lease.path());
         leases.insert(name, lease);
     }
     Ok(leases)
