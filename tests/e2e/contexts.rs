@@ -127,7 +127,9 @@ fn the_time_of_a_build_may_be_that_of_a_repository() {
     assert_eq!(created(&bench, &[&format!("{epoch}upstream"), "."]), expected);
     let named = format!("--build-context=src={url}");
     assert_eq!(created(&bench, &[&format!("{epoch}src"), &named, "."]), expected);
-    // Nobody knows when a directory was made: the build has the time it was made at.
+    // A directory has the time of the commit that is checked out there, and without one no time that is known.
+    assert_eq!(created(&bench, &[&format!("{epoch}context"), "."]), expected);
+    std::fs::remove_dir_all(bench.context().join(".git")).unwrap();
     assert_ne!(created(&bench, &[&format!("{epoch}context"), "."]), expected);
     bench
         .mica(&["build", &format!("{epoch}unknown"), "."])
