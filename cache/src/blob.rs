@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mica_image::ContentDigest;
+use mica_image::fault::{Point, reach};
 use mica_image::tar::DiffIdWriter;
 
 use crate::files::{At, FileError, is_absent, read_limited, remove_file, rename_over, sharded, touch};
@@ -75,14 +76,15 @@ impl BlobStore {
     /// Opens a blob; it stays in the store as long as this store is open.
     pub fn open(&self, digest: &ContentDigest) -> Result<File, BlobError> {
         let path = self.path(digest);
-        let file = self.shared.lease()?.hold(|| match File::open(&path) {
-            Ok(file) => {
-                touch(&path).at("mark as used", &path)?;
-                Ok(Some((file, vec![Pin::Blob(*digest)])))
-            }
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(FileError::new("open", &path, error)),
-        })?;
+        let file =
+            self.shared.lease()?.hold(|| match reach(Point::BlobOpen).and_then(|()| File::open(&path)) {
+                Ok(file) => {
+                    touch(&path).at("mark as used", &path)?;
+                    Ok(Some((file, vec![Pin::Blob(*digest)])))
+                }
+                Err(error) if is_absent(&error) => Ok(None),
+                Err(error) => Err(FileError::new("open", &path, error)),
+            })?;
         file.ok_or(BlobError::Missing(*digest))
     }
 
@@ -206,6 +208,7 @@ pub(crate) struct VerifiedReader(Arc<Mutex<VerifiedState>>);
 
 impl Read for VerifiedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        reach(Point::BlobRead)?;
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let read = state.file.read(buffer)?;
         state.hasher.write_all(&buffer[..read])?;
@@ -221,6 +224,7 @@ impl fmt::Debug for Ingest {
 
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        reach(Point::BlobWrite)?;
         let written = self.writer()?.write(bytes)?;
         self.size += written as u64;
         Ok(written)

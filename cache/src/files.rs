@@ -5,9 +5,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use mica_image::fault::{Point, reach};
 use rustix::fs::{CWD, RenameFlags};
 
 /// A file operation of the store failed.
@@ -74,7 +75,7 @@ pub(crate) fn sharded(base: &Path, hex: &str) -> PathBuf {
 
 /// Reads a small file whole; `None` when there is none.
 pub(crate) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    match fs::read(path) {
+    match reach(Point::StoreRead).and_then(|()| fs::read(path)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(FileError::new("read", path, error)),
@@ -98,6 +99,7 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 
 /// Creates a new file for writing that must not exist yet.
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    reach(Point::ScratchCreate)?;
     OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path)
 }
 
@@ -112,12 +114,12 @@ pub(crate) enum Placed {
 
 /// Renames over whatever file is there, making the directory when it is missing.
 pub(crate) fn rename_over(from: &Path, to: &Path) -> Result<(), FileError> {
-    with_parent(to, || fs::rename(from, to))?.at("rename into place", to)
+    with_parent(to, || reach(Point::Replace).and_then(|()| fs::rename(from, to)))?.at("rename into place", to)
 }
 
 /// Renames a file or directory to a name that must be free, making the directory when it is missing.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<Placed, FileError> {
-    placed(with_parent(to, || rename_noreplace(from, to))?, to)
+    placed(with_parent(to, || reach(Point::Place).and_then(|()| rename_noreplace(from, to)))?, to)
 }
 
 /// Renames to a place whose directory may be missing, and may be removed by a collection each time it has just been made.
@@ -160,21 +162,46 @@ fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn make_parent(path: &Path) -> Result<(), FileError> {
-    let parent = path.parent().expect("paths of the store have parents");
-    fs::create_dir_all(parent).at("create directory", parent)
+    make_directories(path.parent().expect("paths of the store have parents"))
+}
+
+/// Makes a directory that must not exist yet.
+pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
+    reach(Point::DirectoryMake).and_then(|()| fs::create_dir(path)).at("create directory", path)
+}
+
+/// Makes a directory with those above it; that it is there already is fine.
+pub(crate) fn make_directories(path: &Path) -> Result<(), FileError> {
+    reach(Point::DirectoryMake).and_then(|()| fs::create_dir_all(path)).at("create directory", path)
+}
+
+/// Renames something to where it can be removed from; false when it is gone already.
+pub(crate) fn rename_away(path: &Path, away: &Path) -> Result<bool, FileError> {
+    match reach(Point::Remove).and_then(|()| fs::rename(path, away)) {
+        Err(error) if is_absent(&error) => Ok(false),
+        result => result.at("remove", path).map(|()| true),
+    }
 }
 
 /// Removes a file; that it is gone already is fine.
 pub(crate) fn remove_file(path: &Path) -> Result<(), FileError> {
-    match fs::remove_file(path) {
+    match reach(Point::Remove).and_then(|()| fs::remove_file(path)) {
         Err(error) if is_absent(&error) => Ok(()),
+        result => result.at("remove", path),
+    }
+}
+
+/// Removes a directory unless there is something in it; that it is gone already is fine.
+pub(crate) fn remove_empty_directory(path: &Path) -> Result<(), FileError> {
+    match reach(Point::Remove).and_then(|()| fs::remove_dir(path)) {
+        Err(error) if is_absent(&error) || error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         result => result.at("remove", path),
     }
 }
 
 /// Removes a file or directory with all that is in it; that it is gone already is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), FileError> {
-    match remove_any(path) {
+    match reach(Point::Remove).and_then(|()| remove_any(path)) {
         Err(error) if is_absent(&error) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             // An ordinary user may not list or empty directories whose mode forbids it, though they are its own.
@@ -232,6 +259,7 @@ fn open_modes(directory: &Path) {
 
 /// Marks a file as used now, by the file system's own time.
 pub(crate) fn touch(path: &Path) -> io::Result<()> {
+    reach(Point::Touch)?;
     let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
     let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
     Ok(rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty())?)
@@ -239,7 +267,7 @@ pub(crate) fn touch(path: &Path) -> io::Result<()> {
 
 /// Returns the entries of a directory as (name, path); none when it is absent. Names that are not UTF-8 are not ours.
 pub(crate) fn list(directory: &Path) -> Result<Vec<(String, PathBuf)>, FileError> {
-    let entries = match fs::read_dir(directory) {
+    let entries = match reach(Point::StoreList).and_then(|()| fs::read_dir(directory)) {
         Ok(entries) => entries,
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
         Err(error) => return Err(FileError::new("list", directory, error)),
@@ -271,6 +299,21 @@ pub(crate) fn disk_usage(path: &Path) -> u64 {
         return metadata.len();
     }
     fs::read_dir(path).into_iter().flatten().flatten().map(|entry| disk_usage(&entry.path())).sum()
+}
+
+/// Returns how many bytes of the disk the files and directories at and below a path take; what cannot be looked at counts nothing.
+pub(crate) fn allocated(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    let own = metadata.blocks() * 512;
+    if !metadata.is_dir() {
+        return own;
+    }
+    own + fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| allocated(&entry.path()))
+        .sum::<u64>()
 }
 
 #[cfg(test)]

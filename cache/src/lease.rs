@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mica_image::fault::{Point, reach};
 use mica_image::{ContentDigest, LayerId};
 use rustix::fs::FlockOperation;
 
-use crate::files::{At, FileError, list, remove_tree};
+use crate::files::{At, FileError, list, remove_file, remove_tree, rename_away};
 use crate::locks::{Hold, LockFile};
 use crate::record::TreeHash;
 
@@ -57,7 +58,9 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn open(path: PathBuf) -> Result<Self, FileError> {
-        let file = fs::OpenOptions::new().append(true).create(true).open(&path).at("open lock", &path)?;
+        let mut options = fs::OpenOptions::new();
+        options.append(true).create(true);
+        let file = reach(Point::LockOpen).and_then(|()| options.open(&path)).at("open lock", &path)?;
         Ok(Self { file: Mutex::new(file), path })
     }
 
@@ -80,6 +83,7 @@ impl Gate {
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        reach(Point::LockTake).at("lock", &self.path)?;
         while let Err(error) = rustix::fs::flock(&*file, operation) {
             if error != rustix::io::Errno::INTR {
                 return Err(FileError::new("lock", &self.path, error).into());
@@ -119,7 +123,8 @@ impl Lease {
                 continue;
             }
             let Some(lock) = LockFile::try_acquire(&lock_path, Hold::Exclusive)? else { continue };
-            match fs::create_dir_all(root.join("scratch")).and_then(|()| fs::create_dir(&scratch)) {
+            let make = || fs::create_dir_all(root.join("scratch")).and_then(|()| fs::create_dir(&scratch));
+            match reach(Point::DirectoryMake).and_then(|()| make()) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => {
@@ -155,11 +160,11 @@ impl Lease {
     /// Writes `bytes` to a fresh file.
     pub(crate) fn fresh_file_with(&self, bytes: &[u8]) -> Result<PathBuf, FileError> {
         let (mut file, path) = self.fresh_file()?;
-        match file.write_all(bytes) {
+        match reach(Point::ScratchWrite).and_then(|()| file.write_all(bytes)) {
             Ok(()) => Ok(path),
             Err(error) => {
                 // The scratch directory goes with the lease in any case.
-                let _ = fs::remove_file(&path);
+                let _ = remove_file(&path);
                 Err(FileError::new("write", path, error))
             }
         }
@@ -168,11 +173,7 @@ impl Lease {
     /// Removes a tree of the store in a way that is all or nothing to others: renamed away first.
     pub(crate) fn discard(&self, path: &Path) -> Result<(), FileError> {
         let away = self.fresh_path();
-        match fs::rename(path, &away) {
-            Err(error) if crate::files::is_absent(&error) => return Ok(()),
-            result => result.at("remove", path)?,
-        }
-        remove_tree(&away)
+        if rename_away(path, &away)? { remove_tree(&away) } else { Ok(()) }
     }
 
     /// Removes a tree in the scratch directory while the caller goes on.
@@ -207,7 +208,7 @@ impl Lease {
             return Ok(());
         }
         let mut file = self.lock.as_ref().expect("held until drop").file();
-        file.write_all(lines.as_bytes()).at("write", &self.lock_path)
+        reach(Point::PinWrite).and_then(|()| file.write_all(lines.as_bytes())).at("write", &self.lock_path)
     }
 }
 

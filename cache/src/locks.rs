@@ -9,9 +9,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mica_image::fault::{Point, reach};
 use rustix::fs::FlockOperation;
 
-use crate::files::{At, FileError};
+use crate::files::{At, FileError, make_directories};
 
 /// Waiting for another process ended early.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,7 @@ impl LockFile {
     pub(crate) fn try_acquire(path: &Path, hold: Hold) -> Result<Option<Self>, FileError> {
         loop {
             let file = open(path)?;
+            reach(Point::LockTake).at("lock", path)?;
             match rustix::fs::flock(&file, hold.operation()) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
@@ -80,7 +82,7 @@ impl LockFile {
 
     /// Returns whether somebody holds the lock exclusively, without creating the file.
     pub(crate) fn is_held(path: &Path) -> Result<bool, FileError> {
-        let file = match File::open(path) {
+        let file = match reach(Point::LockOpen).and_then(|()| File::open(path)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(FileError::new("open lock", path, error)),
@@ -100,17 +102,17 @@ impl LockFile {
     /// Unlinks the file and releases the lock; only for exclusive holders.
     pub(crate) fn remove(self, path: &Path) {
         // A lock file that stays behind is harmless: the next holder takes it over.
-        let _ = fs::remove_file(path);
+        let _ = reach(Point::Remove).and_then(|()| fs::remove_file(path));
     }
 }
 
 fn open(path: &Path) -> Result<File, FileError> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600);
-    match options.open(path) {
+    match reach(Point::LockOpen).and_then(|()| options.open(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = path.parent().expect("lock files lie in the store");
-            fs::create_dir_all(parent).at("create directory", parent)?;
+            make_directories(parent)?;
             options.open(path).at("open lock", path)
         }
         result => result.at("open lock", path),

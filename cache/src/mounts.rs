@@ -10,13 +10,14 @@
 //! A shared user takes a directory together with other shared users, a private one takes one nobody uses (making it if need be), a
 //! locked one waits for the one that is there.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::files::{At, FileError, Placed, list, read_optional, remove_tree, rename_new};
+use crate::files::{
+    At, FileError, Placed, list, make_directory, read_optional, remove_tree, rename_new, touch,
+};
 use crate::locks::{Hold, LockError, LockFile};
 use crate::store::{Shared, Store};
 
@@ -125,9 +126,16 @@ impl MountStore {
 
     /// Removes the directories of the cache mount `id` that nobody uses and returns how many bytes they held.
     pub fn prune(&self, id: &str) -> Result<u64, FileError> {
+        self.prune_directory(&self.directory(id))
+    }
+
+    /// Removes what is in the directory of a cache mount and not in use; returns how many bytes that was.
+    pub(crate) fn prune_directory(&self, directory: &Path) -> Result<u64, FileError> {
         let mut freed = 0;
-        for (number, path) in slots(&self.directory(id))? {
-            let lock = LockFile::try_acquire(&self.lock_path(id, number), Hold::Exclusive)?;
+        let name = directory.file_name().unwrap_or_default();
+        for (number, path) in slots(directory)? {
+            let locks = self.shared.root.join("locks/mounts").join(name);
+            let lock = LockFile::try_acquire(&locks.join(number.to_string()), Hold::Exclusive)?;
             if lock.is_some() {
                 freed += crate::files::disk_usage(&path);
                 self.shared.lease()?.discard(&path)?;
@@ -149,6 +157,7 @@ impl MountStore {
         for number in 0..tried {
             if let Some(lock) = LockFile::try_acquire(&self.lock_path(id, number), hold)? {
                 let path = self.ensure_slot(id, number, initialise)?;
+                self.note_use(id)?;
                 return Ok(Some(MountLease { path, _lock: lock }));
             }
         }
@@ -167,13 +176,21 @@ impl MountStore {
         }
         self.shared.write_new(&self.directory(id).join("id"), id.as_bytes())?;
         let made = self.shared.lease()?.fresh_path();
-        fs::create_dir(&made).at("create directory", &made)?;
+        make_directory(&made)?;
         initialise(&made).at("fill cache mount", &made)?;
         if rename_new(&made, &path)? == Placed::Existed {
             remove_tree(&made)?;
         }
         self.shared.note_change();
         Ok(path)
+    }
+
+    fn note_use(&self, id: &str) -> Result<(), FileError> {
+        let path = self.directory(id).join("id");
+        match touch(&path) {
+            Err(error) if crate::files::is_absent(&error) => Ok(()),
+            result => result.at("mark as used", &path),
+        }
     }
 
     fn directory(&self, id: &str) -> PathBuf {
@@ -192,6 +209,8 @@ fn slots(directory: &Path) -> Result<Vec<(u64, PathBuf)>, FileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::Ownership;
 

@@ -29,7 +29,8 @@
 //! ├── contexts/<hex>                stat caches of build contexts
 //! ├── mounts/<hex>/                 cache mounts
 //! ├── locks/                        store · collect · leases/<id> · steps/<key> · unpack/<layer id> · mounts/
-//! ├── logs/                         what builds printed (written by the engine)
+//! ├── builds/                       what builds did and printed (written by the engine)
+//! ├── sizes                         what the directories of layers take on the disk
 //! └── scratch/<lease id>/           what is being made; removed with its lease
 //! ```
 //!
@@ -43,7 +44,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::files::{At, FileError, Placed, read_optional, rename_new};
+use mica_image::fault::{Point, reach};
+
+use crate::files::{At, FileError, Placed, make_directories, read_optional, rename_new};
 use crate::layer::Held;
 use crate::lease::{Gate, Lease, collect_leftovers};
 use crate::locks::{LockError, StepLock};
@@ -159,7 +162,7 @@ impl Store {
         check_format(root, ownership)?;
         let locks = root.join("locks");
         if !locks.is_dir() {
-            fs::create_dir_all(&locks).at("create directory", &locks)?;
+            make_directories(&locks)?;
         }
         collect_leftovers(root)?;
         let shared = Shared {
@@ -224,9 +227,11 @@ impl Store {
             return Ok(());
         }
         let directory = fs::File::open(&shared.root).at("open", &shared.root)?;
-        rustix::fs::syncfs(&directory).at("write to disk", &shared.root)?;
+        reach(Point::Sync)
+            .and_then(|()| Ok(rustix::fs::syncfs(&directory)?))
+            .at("write to disk", &shared.root)?;
         for marker in volatile {
-            match fs::File::create(&marker) {
+            match reach(Point::MarkDurable).and_then(|()| fs::File::create(&marker)) {
                 // What it marks was collected or discarded meanwhile.
                 Err(error) if crate::files::is_absent(&error) => {}
                 result => drop(result.at("create", &marker)?),
@@ -302,7 +307,9 @@ fn check_format(root: &Path, ownership: Ownership) -> Result<(), OpenError> {
 /// Writes the format file of a new store, or reads the one another process wrote meanwhile.
 fn make_format(root: &Path, path: &Path, ownership: Ownership) -> Result<Vec<u8>, OpenError> {
     // Layers hold set-id programs of images, which are nobody's business on this machine.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(root).at("create directory", root)?;
+    reach(Point::StoreMake)
+        .and_then(|()| fs::DirBuilder::new().recursive(true).mode(0o700).create(root))
+        .at("create directory", root)?;
     for entry in fs::read_dir(root).at("list", root)? {
         let name = entry.at("list", root)?.file_name();
         let ours =
@@ -314,7 +321,7 @@ fn make_format(root: &Path, path: &Path, ownership: Ownership) -> Result<Vec<u8>
     }
     let made = root.join(format!(".format-{}", std::process::id()));
     let text = format!("{FORMAT}\nowners: {}\n", ownership.as_str());
-    fs::write(&made, &text).at("write", &made)?;
+    reach(Point::StoreMake).and_then(|()| fs::write(&made, &text)).at("write", &made)?;
     match rename_new(&made, path)? {
         Placed::New => Ok(text.into_bytes()),
         Placed::Existed => {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
+use mica_image::fault::{Point, reach};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -131,6 +132,7 @@ impl Sandbox {
         let [stdin, stdout, stderr] = streams.child;
         let descriptors = vec![stdin, stdout, stderr, write_orders(&orders)?, report_end, network_end];
         let job = Job { namespaces: namespaces(spec), descriptors };
+        faulty(Point::StepStart)?;
         let (pid, pidfd) = self.spawner.spawn(job).map_err(preparing("start the init stage"))?;
         let running = Running::new(pid, pidfd);
         let pipes = Pipes { stdout: streams.stdout, stderr: streams.stderr, report };
@@ -143,6 +145,7 @@ impl Sandbox {
         // The end of this pipe tells the init stage that there will be no network.
         drop(network);
         let ended = running.watch(pipes, grace, cancel, output).map_err(preparing("follow the step"))?;
+        faulty(Point::StepEnd)?;
         remove_created(&upper, &ended.created).map_err(preparing("remove mount points"))?;
         drop(group);
         match connected {
@@ -235,6 +238,12 @@ impl Streams {
         };
         Ok((launch, streams))
     }
+}
+
+/// Comes to a place where a fault may be asked for.
+fn faulty(point: Point) -> Result<(), SandboxError> {
+    let failed = |error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    reach(point).map_err(failed).map_err(preparing("run the step"))
 }
 
 fn open_pipe() -> Result<(OwnedFd, OwnedFd), SandboxError> {

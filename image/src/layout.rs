@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::fault::{Point, reach};
 use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, InvalidManifest, MANIFEST_SIZE_MAX};
 use crate::verify::VerifyingWriter;
 use crate::{ContentDigest, Descriptor, Dialect, Document, Index, Manifest, Reference};
@@ -232,7 +233,7 @@ pub fn write_layout_directory(
     let contents = Contents::of(images, source)?;
     let mut entries = kept_entries(directory, images)?;
     let blobs = directory.join(BLOBS);
-    fs::create_dir_all(&blobs).map_err(file_error(&blobs))?;
+    reach(Point::OutputMake).and_then(|()| fs::create_dir_all(&blobs)).map_err(file_error(&blobs))?;
     for blob in contents.blobs.values() {
         let path = blobs.join(blob.digest.hex());
         write_file(&path, |out| write_blob(blob, source, out))?;
@@ -277,12 +278,14 @@ fn write_file(
     write: impl FnOnce(&mut dyn Write) -> Result<(), WriteLayoutError>,
 ) -> Result<(), WriteLayoutError> {
     let directory = path.parent().expect("the path has the layout's directory before it");
+    reach(Point::OutputMake).map_err(file_error(path))?;
     let mut file = tempfile::Builder::new()
         .prefix(".mica-")
         .permissions(fs::Permissions::from_mode(0o644))
         .tempfile_in(directory)
         .map_err(file_error(path))?;
     write(&mut file)?;
+    reach(Point::OutputPlace).map_err(file_error(path))?;
     file.persist(path).map_err(|error| file_error(path)(error.error))?;
     Ok(())
 }

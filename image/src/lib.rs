@@ -5,6 +5,7 @@ pub mod archive;
 pub mod compress;
 pub mod config;
 mod digest;
+pub mod fault;
 pub mod index;
 pub mod layout;
 mod lenient;

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::fault::{Point, reach};
 use crate::{ContentDigest, Descriptor};
 
 /// A blob that is not what its descriptor says.
@@ -131,6 +132,7 @@ impl<'a> VerifyingWriter<'a> {
 
 impl Write for VerifyingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        reach(Point::OutputWrite)?;
         let count = self.inner.write(bytes)?;
         self.verifier.update(&bytes[..count]).map_err(invalid_data)?;
         Ok(count)

@@ -15,7 +15,7 @@ use reqwest::header::{
 use reqwest::{Method, StatusCode, Url};
 
 use crate::disposition;
-use crate::transport::{Incoming, Outgoing, Secret, Transport, TransportError, display_url};
+use crate::transport::{Incoming, Outgoing, Secret, Transport, TransportError, display_url, receive};
 
 /// The name of a file whose address says nothing better.
 const DEFAULT_NAME: &str = "download";
@@ -225,7 +225,7 @@ fn body(incoming: Incoming, limit: Option<u64>) -> HttpBody {
     Box::pin(stream::try_unfold((response, 0_u64), move |(mut response, seen)| {
         let (url, shown) = (url.clone(), shown.clone());
         async move {
-            let chunk = response.chunk().await.map_err(|error| TransportError::receiving(&url, error))?;
+            let chunk = receive(&mut response, &url).await?;
             let Some(chunk) = chunk else { return Ok(None) };
             let seen = seen + chunk.len() as u64;
             match limit.filter(|limit| seen > *limit) {

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use mica_image::FileDigest;
+use mica_image::fault::{Point, reach};
 use rustix::fs::{FileType, Stat};
 
 use super::stat_cache::StatKey;
@@ -37,7 +38,7 @@ pub(super) enum Reading {
 /// Reads the regular file at `path`.
 pub(super) fn read(root: &Beneath, path: &[u8]) -> io::Result<Reading> {
     for _ in 0..ATTEMPTS {
-        let file = match root.file(path) {
+        let file = match reach(Point::ContextRead).and_then(|()| root.file(path)) {
             Ok(file) => file,
             Err(error) if is_replaced(&error) => return Ok(Reading::Replaced),
             Err(error) => return Err(error),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use mica_image::fault::{Point, reach};
 use mica_image::index::{LayerPath, is_below};
 use mica_image::tree::join;
 use rayon::prelude::*;
@@ -181,7 +182,8 @@ impl Scan<'_> {
         path: &[u8],
         sockets: &Mutex<Vec<LayerPath>>,
     ) -> Result<(Vec<Found>, Vec<LayerPath>), ScanError> {
-        let listed = self.root.directory(path).and_then(|directory| {
+        let opened = reach(Point::ContextList).and_then(|()| self.root.directory(path));
+        let listed = opened.and_then(|directory| {
             let children = read_directory(&directory)?;
             Ok((directory, children))
         });

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mica_image::fault::{Point, reach};
 use mica_image::index::{Bytes, Entry, LayerIndex, LayerPath, Node, Time, TimeKind, compare_paths, is_below};
 use mica_image::tree::{FileTree, TreeEntry, TreeError};
 use rustix::fs::FileType;
@@ -110,6 +111,7 @@ impl ContextTree {
 
     /// Opens a file of the context again. What it holds may have changed since: who copies it verifies the digest.
     pub fn open(&self, path: &[u8]) -> io::Result<File> {
+        reach(Point::ContextRead)?;
         let file = File::from(self.root.file(path)?);
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no regular file any more"));

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mica_image::fault::{Point, reach};
 use mica_image::index::{Bytes, Entry, LayerPath, Node};
 use mica_image::tar::{TarOptions, WriteTarError, write_layer};
 use mica_image::tree::TreeLayer;
@@ -77,7 +78,7 @@ impl LayerReader {
             Bytes::In { layer, path } => (layer, path.as_slice()),
         };
         let directory = self.directory(holder)?;
-        match directory.file(path) {
+        match reach(Point::LayerOpen).and_then(|()| directory.file(path)) {
             Ok(file) => Ok(File::from(file)),
             Err(error) if crate::files::is_absent(&error) => {
                 Err(LayerError::NotHeld { path: LayerPath::from(path), holder: *holder })

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mica_image::LayerId;
+use mica_image::fault::{Point, reach};
 use mica_image::index::LayerIndex;
 
 use super::error::LayerError;
 use super::flatten::{flatten, surplus_holders};
 use super::meta::{LayerKind, LayerMeta, NewMeta, layer_directory};
 use super::store::{Layer, LayerStore, hold, look};
-use crate::files::{At, FileError, Placed, remove_tree, rename_new};
+use crate::files::{At, FileError, Placed, make_directory, remove_tree, rename_away, rename_new};
 use crate::lease::{Lease, Pin};
 use crate::sealed::seal;
 use crate::store::Shared;
@@ -60,7 +61,7 @@ impl LayerStore {
     pub fn begin(&self) -> Result<Scratch, FileError> {
         let scratch = self.scratch()?;
         let files = scratch.files();
-        std::fs::create_dir(&files).at("create directory", &files)?;
+        make_directory(&files)?;
         Ok(scratch)
     }
 
@@ -84,7 +85,7 @@ impl LayerStore {
     pub(super) fn scratch(&self) -> Result<Scratch, FileError> {
         let lease = self.shared.lease()?;
         let path = lease.fresh_path();
-        std::fs::create_dir(&path).at("create directory", &path)?;
+        make_directory(&path)?;
         Ok(Scratch { shared: self.shared.clone(), lease, path })
     }
 
@@ -104,7 +105,7 @@ impl LayerStore {
         let meta = LayerMeta::new(&self.shared, &NewMeta { kind, created, index, index_bytes: bytes.len() });
         for (name, bytes) in [("index", bytes), ("meta", seal(&meta))] {
             let path = scratch.path.join(name);
-            std::fs::write(&path, bytes).at("write", &path)?;
+            reach(Point::IndexWrite).and_then(|()| std::fs::write(&path, bytes)).at("write", &path)?;
         }
         let existed = !self.place(&scratch, &id, &meta)?;
         let layer = self.require(&id)?;
@@ -145,11 +146,7 @@ pub(super) fn discard_unusable(shared: &Shared, lease: &Lease, id: &LayerId) -> 
         if look(shared, id)?.is_some() {
             return Ok::<_, FileError>(false);
         }
-        let directory = layer_directory(shared, id);
-        match std::fs::rename(&directory, &away) {
-            Err(error) if crate::files::is_absent(&error) => Ok(false),
-            result => result.at("remove", &directory).map(|()| true),
-        }
+        rename_away(&layer_directory(shared, id), &away)
     })?;
     if renamed { remove_tree(&away) } else { Ok(()) }
 }

@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::files::{At, FileError, Placed, read_optional, remove_file, remove_tree, rename_new};
+use crate::files::{FileError, Placed, read_optional, remove_file, remove_tree, rename_away, rename_new};
 use crate::lease::Lease;
 use crate::store::Shared;
 
@@ -37,9 +37,7 @@ pub(super) fn place(shared: &Shared, lease: &Lease, made: &Path, directory: &Pat
         if is_ready(shared, directory)? {
             return Ok(());
         }
-        if directory.exists() {
-            std::fs::rename(directory, &away).at("remove", directory)?;
-        }
+        rename_away(directory, &away)?;
         remove_file(&marker(directory, "durable"))?;
         shared.write(&marker(directory, "boot"), shared.boot.as_bytes())?;
         if rename_new(made, directory)? == Placed::New {

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use mica_image::compress::Decoder;
+use mica_image::fault::{Point, reach};
 use mica_image::index::{Bytes, LayerIndex, LayerPath, Node};
 use mica_image::tar::{LayerSink, TarLimits, read_layer};
 use mica_image::tree::{FileTree, Tree};
@@ -18,7 +19,7 @@ use super::meta::{Instance, LayerKind, layer_directory};
 use super::store::{Layer, LayerStore};
 use super::write::{Source, WriteOptions, part_of, write_objects};
 use crate::blob::{BlobError, BlobStore};
-use crate::files::{At, FileError, list, read_optional};
+use crate::files::{FileError, list, make_directory, read_optional};
 use crate::locks::StepLock;
 use crate::sealed::{seal, unseal};
 
@@ -226,7 +227,7 @@ pub(super) struct Spool {
 
 impl Spool {
     pub(super) fn new(directory: PathBuf) -> Result<Self, FileError> {
-        std::fs::create_dir(&directory).at("create directory", &directory)?;
+        make_directory(&directory)?;
         Ok(Self { directory, stored: HashMap::new(), next: 0, open: None })
     }
 
@@ -243,6 +244,11 @@ impl Spool {
     pub(super) fn discard(self) -> Result<(), FileError> {
         crate::files::remove_tree(&self.directory)
     }
+
+    fn forget(&self, number: u64) -> io::Result<()> {
+        reach(Point::Remove)?;
+        std::fs::remove_file(self.path(number))
+    }
 }
 
 impl LayerSink for Spool {
@@ -255,6 +261,7 @@ impl LayerSink for Spool {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        reach(Point::SpoolWrite)?;
         self.open.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(bytes)
     }
 
@@ -271,14 +278,14 @@ impl LayerSink for Spool {
 
     fn remove(&mut self, path: &[u8]) -> io::Result<()> {
         let below: Vec<LayerPath> = match self.stored.remove(path) {
-            Some(number) => return std::fs::remove_file(self.path(number)),
+            Some(number) => return self.forget(number),
             None => {
                 self.stored.keys().filter(|key| mica_image::index::is_below(key, path)).cloned().collect()
             }
         };
         for key in below {
             if let Some(number) = self.stored.remove(&key) {
-                std::fs::remove_file(self.path(number))?;
+                self.forget(number)?;
             }
         }
         Ok(())

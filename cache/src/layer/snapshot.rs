@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mica_image::fault::{Point, reach};
 use mica_image::index::Entry;
 use mica_image::tree::{FileTree, MergedTree, Tree};
 use rustix::fs::{Gid, Mode, Stat, Uid};
@@ -18,7 +19,7 @@ use super::commit::{Committed, Scratch};
 use super::error::LayerError;
 use super::store::LayerStore;
 use super::upper::{LeftOut, UpperOptions, read_upper};
-use crate::files::{At, FileError, remove_tree};
+use crate::files::{At, FileError, make_directory, remove_tree};
 use crate::store::{Ownership, Shared};
 
 /// A time as the store's file system gives it.
@@ -66,7 +67,7 @@ impl LayerStore {
         let scratch = self.begin()?;
         for name in ["work", "skeleton", "root"] {
             let path = scratch.path().join(name);
-            std::fs::create_dir(&path).at("create directory", &path)?;
+            make_directory(&path)?;
         }
         // The upper directory's attributes are those of the root the step sees.
         if let Some(root) = self.tree(tree)?.entry(b"")? {
@@ -153,6 +154,7 @@ impl Shared {
 }
 
 fn take_attributes(directory: &Path, entry: &Entry, ownership: Ownership) -> Result<(), LayerError> {
+    reach(Point::ObjectAttributes).at("change the owner of", directory)?;
     if ownership != Ownership::Single {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         rustix::fs::chown(directory, Some(uid), Some(gid)).at("change the owner of", directory)?;

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use mica_image::FileDigest;
+use mica_image::fault::{Point, reach};
 use mica_image::index::{
     Bytes, Entry, IndexError, LayerIndex, LayerPath, Node, Time, TimeKind, belongs_to_image, compare_paths,
     parent,
@@ -141,6 +142,7 @@ fn list(root: &Beneath, options: &UpperOptions<'_>) -> Result<Vec<Object>, Upper
     let found = Mutex::new(Vec::new());
     let continued: Mutex<HashSet<LayerPath>> = Mutex::new(HashSet::from([LayerPath::new()]));
     walk(vec![LayerPath::new()], &|path| {
+        reach(Point::UpperList).map_err(|source| failed(path, source))?;
         let directory = root.directory(path).map_err(|source| failed(path, source))?;
         let is_opaque = !path.is_empty() && is_opaque(&directory).map_err(|source| failed(path, source))?;
         let goes_on = continued.lock().unwrap_or_else(PoisonError::into_inner).contains(path) && !is_opaque;
@@ -198,6 +200,7 @@ fn read_content(root: &Beneath, object: &mut Object) -> Result<(), UpperError> {
     if file_type == FileType::Socket || is_whiteout(&object.stat) || object.is_left_out {
         return Ok(());
     }
+    reach(Point::UpperRead).map_err(wrap)?;
     let all = match file_type {
         FileType::RegularFile => {
             let file = root.file(&path).map_err(wrap)?;
@@ -436,6 +439,7 @@ fn clean(
     objects: &[Object],
     ownership: Ownership,
 ) -> Result<(), UpperError> {
+    reach(Point::Remove).map_err(|source| failed(b"", source))?;
     let gone: HashSet<&[u8]> = removed.iter().map(Vec::as_slice).collect();
     let mut touched: HashSet<&[u8]> = HashSet::new();
     // What is in a directory comes before the directory.

@@ -17,7 +17,7 @@ use super::error::LayerError;
 use super::store::{Layer, LayerStore};
 use super::upper::is_same_node;
 use crate::beneath::{Beneath, kind, read_directory};
-use crate::files::{At, FileError, read_optional};
+use crate::files::{At, FileError, make_directories, read_optional};
 use crate::lease::Pin;
 use crate::record::TreeHash;
 use crate::sealed::{seal, unseal};
@@ -173,7 +173,7 @@ impl LayerStore {
         }
         let hash = TreeHash(*hasher.finalize().as_bytes());
         let home = self.shared.root.join("merged").join(hash.hex());
-        std::fs::create_dir_all(&home).at("create directory", &home)?;
+        make_directories(&home)?;
         self.shared.lease()?.hold(|| {
             crate::files::touch(&home).at("mark as used", &home)?;
             Ok::<_, FileError>(Some(((), vec![Pin::Merged(hash)])))

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use mica_image::fault::{Point, reach};
 use mica_image::index::{Entry, LayerIndex, LayerPath, Node, Time, name, parent};
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -108,6 +109,7 @@ impl Writer<'_> {
     }
 
     fn object(&self, directory: &OwnedFd, entry: &Entry) -> io::Result<()> {
+        reach(Point::ObjectMake)?;
         let name = name(&entry.path);
         match &entry.node {
             Node::File { size, .. } => return self.file(directory, entry, *size),
@@ -130,6 +132,7 @@ impl Writer<'_> {
     }
 
     fn file(&self, directory: &OwnedFd, entry: &Entry, size: u64) -> io::Result<()> {
+        reach(Point::ObjectWrite)?;
         let name = name(&entry.path);
         let file = match (self.options.source)(entry)? {
             Source::Copy(mut source) => {
@@ -164,6 +167,7 @@ impl Writer<'_> {
     }
 
     fn attributes_by_name(&self, directory: &OwnedFd, entry: &Entry) -> io::Result<()> {
+        reach(Point::ObjectAttributes)?;
         let name = name(&entry.path);
         if self.options.ownership != Ownership::Single {
             let (uid, gid) = owner(entry);
@@ -186,6 +190,7 @@ impl Writer<'_> {
             let Node::HardLink { target } = &entry.node else { continue };
             let from = self.parent_directory(parent(target))?;
             let to = self.parent_directory(parent(&entry.path))?;
+            reach(Point::ObjectMake).map_err(|error| self.failed(&entry.path, error))?;
             match rustix::fs::linkat(&from, name(target), &to, name(&entry.path), AtFlags::empty()) {
                 // A device that was not made has no other names either.
                 Err(rustix::io::Errno::NOENT) if is_device(index, target) => {}
@@ -204,6 +209,7 @@ impl Writer<'_> {
     }
 
     fn one_directory(&self, entry: &Entry) -> io::Result<()> {
+        reach(Point::ObjectAttributes)?;
         let directory = self.root.directory(&entry.path)?;
         if self.options.ownership != Ownership::Single {
             let (uid, gid) = owner(entry);
@@ -242,6 +248,7 @@ impl Writer<'_> {
 }
 
 fn make_directory(above: &OwnedFd, name: &[u8]) -> io::Result<()> {
+    reach(Point::ObjectMake)?;
     match rustix::fs::mkdirat(above, name, Mode::from_raw_mode(0o755)) {
         Err(rustix::io::Errno::EXIST) => Ok(()),
         result => Ok(result?),
@@ -270,6 +277,7 @@ fn is_device(index: &LayerIndex, path: &[u8]) -> bool {
 
 /// Copies a file: shared blocks where the file system can, otherwise inside the kernel, otherwise through memory.
 fn copy(source: &mut File, target: &mut File, size: u64) -> io::Result<()> {
+    reach(Point::ObjectWrite)?;
     if size == 0 || rustix::fs::ioctl_ficlone(target.as_fd(), source.as_fd()).is_ok() {
         return Ok(());
     }

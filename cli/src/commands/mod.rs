@@ -38,6 +38,10 @@ use exit::{Failure, USAGE};
 
 /// Runs the command this process was started for.
 pub(crate) fn run(environment: &dyn Environment) -> ExitCode {
+    #[cfg(debug_assertions)]
+    if let Err(error) = setup::arm(environment) {
+        return Failure::of(&error).with_code(USAGE).tell(environment);
+    }
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => return usage(&error),

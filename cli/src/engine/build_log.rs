@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mica_image::fault::{Point, reach};
 use mica_solver::StepId;
 
 use super::build_record::{BuildRecord, FILE};
@@ -39,7 +40,8 @@ impl BuildLog {
     pub(crate) fn step_file(&self, step: StepId) -> io::Result<(File, PathBuf)> {
         self.make()?;
         let path = self.directory.join(format!("{}.log", step.0 + 1));
-        Ok((File::create(&path)?, path))
+        let file = reach(Point::LogWrite).and_then(|()| File::create(&path))?;
+        Ok((file, path))
     }
 
     /// Writes what the build did; a build whose report cannot be written is none the worse.
@@ -47,7 +49,7 @@ impl BuildLog {
         let bytes = serde_json::to_vec(report).expect("a report has text keys");
         if self.make().is_ok() {
             // A report that cannot be written (a full disk) is not there.
-            let _ = fs::write(self.directory.join(FILE), bytes);
+            let _ = reach(Point::LogWrite).and_then(|()| fs::write(self.directory.join(FILE), bytes));
         }
     }
 
@@ -58,7 +60,7 @@ impl BuildLog {
 
     fn make(&self) -> io::Result<()> {
         if !self.directory.exists() {
-            fs::create_dir_all(&self.directory)?;
+            reach(Point::LogWrite).and_then(|()| fs::create_dir_all(&self.directory))?;
             self.directory.parent().into_iter().for_each(forget_oldest);
         }
         Ok(())
@@ -73,6 +75,6 @@ fn forget_oldest(builds: &Path) {
     let surplus = paths.len().saturating_sub(KEPT_BUILDS);
     for path in &paths[..surplus] {
         // Another build may remove the same one at this moment; what stays is removed next time.
-        let _ = fs::remove_dir_all(path);
+        let _ = reach(Point::Remove).and_then(|()| fs::remove_dir_all(path));
     }
 }

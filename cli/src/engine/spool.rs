@@ -5,6 +5,7 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use mica_cache::Scratch;
+use mica_image::fault::{Point, reach};
 
 use super::Engine;
 
@@ -32,6 +33,7 @@ impl Engine {
     pub(crate) fn spool(&self, input: &mut dyn Read) -> io::Result<Spooled> {
         let scratch = self.host.store.layers().begin().map_err(io::Error::other)?;
         let path = scratch.files().join("input");
+        reach(Point::ScratchCreate)?;
         let mut file = File::create(&path)?;
         io::copy(input, &mut file)?;
         file.flush()?;

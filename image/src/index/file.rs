@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use super::encoding::{self, CHECKSUM, HEADER, Header};
 use super::{Entry, IndexError, LayerIndex, LayerLookup, RawIndex};
 use crate::LayerId;
+use crate::fault::{Point, reach};
 
 /// Files up to this size are read at once.
 const SMALL: u64 = 256 * 1024;
@@ -40,7 +41,7 @@ impl IndexFile {
     /// Opens the index file at `path`.
     pub fn open(path: &Path) -> Result<Self, IndexError> {
         let failed = |source| IndexError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
+        let file = reach(Point::IndexOpen).and_then(|()| File::open(path)).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let mut source = Source::File { file, length };
         if length <= SMALL {

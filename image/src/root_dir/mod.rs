@@ -26,6 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use crate::fault::{Point, reach};
+
 /// A directory that is never left.
 #[derive(Debug)]
 pub struct RootDir {
@@ -101,6 +103,7 @@ impl RootDir {
 
     /// Creates the file `path`, where nothing may be, for reading and writing.
     pub fn create_file(&self, path: &[u8], mode: u32) -> io::Result<File> {
+        reach(Point::OutputMake)?;
         let (parent, name) = self.parent(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(File::from(fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?))
@@ -108,18 +111,21 @@ impl RootDir {
 
     /// Creates the directory `path`, where nothing may be.
     pub fn create_dir(&self, path: &[u8], mode: u32) -> io::Result<()> {
+        reach(Point::OutputMake)?;
         let (parent, name) = self.parent(path)?;
         Ok(fs::mkdirat(parent, name, Mode::from_raw_mode(mode))?)
     }
 
     /// Creates the symbolic link `path`, where nothing may be.
     pub fn symlink(&self, target: &[u8], path: &[u8]) -> io::Result<()> {
+        reach(Point::OutputMake)?;
         let (parent, name) = self.parent(path)?;
         Ok(fs::symlinkat(target, parent, name)?)
     }
 
     /// Makes `path`, where nothing may be, another name of `existing`.
     pub fn link(&self, existing: &[u8], path: &[u8]) -> io::Result<()> {
+        reach(Point::OutputMake)?;
         let (from, existing) = self.parent(existing)?;
         let (to, name) = self.parent(path)?;
         Ok(fs::linkat(from, existing, to, name, AtFlags::empty())?)
@@ -127,12 +133,14 @@ impl RootDir {
 
     /// Creates a device, pipe or socket at `path`, where nothing may be.
     pub fn mknod(&self, path: &[u8], kind: FileType, mode: u32, major: u32, minor: u32) -> io::Result<()> {
+        reach(Point::OutputMake)?;
         let (parent, name) = self.parent(path)?;
         Ok(fs::mknodat(parent, name, kind, Mode::from_raw_mode(mode), fs::makedev(major, minor))?)
     }
 
     /// Gives what is at `from` the path `to`, replacing what may be there.
     pub fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        reach(Point::OutputMake)?;
         let (from, old) = self.parent(from)?;
         let (to, new) = self.parent(to)?;
         fs::renameat(from, old, to, new)?;
@@ -142,6 +150,7 @@ impl RootDir {
 
     /// Removes what is at `path`; a directory must be empty.
     pub fn remove(&self, path: &[u8]) -> io::Result<()> {
+        reach(Point::OutputMake)?;
         let (parent, name) = self.parent(path)?;
         match fs::unlinkat(&parent, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?,

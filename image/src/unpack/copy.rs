@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
+use crate::fault::{Point, reach};
+
 /// Whether sharing has failed before: then most likely it always will, and asking costs a call for every file.
 static CANNOT_SHARE: AtomicBool = AtomicBool::new(false);
 
@@ -13,6 +15,7 @@ static CANNOT_SHARE: AtomicBool = AtomicBool::new(false);
 ///
 /// Tried in turn are sharing them (XFS, btrfs), copying inside the kernel, and reading and writing.
 pub fn copy_bytes(mut from: &File, mut to: &File) -> io::Result<u64> {
+    reach(Point::OutputWrite)?;
     if !CANNOT_SHARE.load(Ordering::Relaxed) {
         match rustix::fs::ioctl_ficlone(to, from) {
             Ok(()) => return Ok(to.metadata()?.len()),

@@ -12,7 +12,7 @@ use super::authority::pull_scope;
 use super::client::{Answer, Call, RegistryClient};
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
-use crate::transport::TransportError;
+use crate::transport::{Incoming, TransportError, receive};
 
 /// The bytes of a blob. It ends in an error unless all of them came and are right.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, RegistryError>> + Send>>;
@@ -79,7 +79,8 @@ impl Fetch {
                 Some(connection) => connection,
                 None => self.connect().await?,
             };
-            match connection.answer.incoming.response.chunk().await {
+            let Incoming { response, url } = &mut connection.answer.incoming;
+            match receive(response, url).await {
                 Ok(Some(bytes)) => {
                     let bytes = connection.take(bytes);
                     if bytes.is_empty() {
@@ -96,7 +97,6 @@ impl Fetch {
                 Ok(None) if self.is_complete() => return self.finish(),
                 Ok(None) => self.pause(None).await?,
                 Err(error) => {
-                    let error = TransportError::receiving(&connection.answer.incoming.url, error);
                     drop(connection);
                     self.pause(Some(error)).await?;
                 }

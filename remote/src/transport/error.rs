@@ -41,7 +41,7 @@ pub enum TransportError {
         host: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: io::Error,
     },
     /// Redirects lead on and on.
     #[error("{url} redirects more than {limit} times")]
@@ -108,12 +108,16 @@ impl TransportError {
         if source.is_connect() {
             Self::Unreachable { host, reason: classify(&source), source }
         } else {
-            Self::Broken { host, source }
+            Self::Broken { host, source: io::Error::other(source) }
         }
     }
 
-    pub(crate) fn receiving(url: &Url, error: reqwest::Error) -> Self {
-        Self::Broken { host: host(url), source: error.without_url() }
+    pub(super) fn receiving(url: &Url, error: reqwest::Error) -> Self {
+        Self::broken(url, io::Error::other(error.without_url()))
+    }
+
+    pub(super) fn broken(url: &Url, source: io::Error) -> Self {
+        Self::Broken { host: host(url), source }
     }
 
     /// Returns what the person could do.

@@ -11,6 +11,7 @@ mod secret;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mica_image::fault::{Point, reach};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Body, Client, Method, Response, StatusCode, Url};
 
@@ -154,6 +155,7 @@ impl Transport {
     }
 
     async fn send_hop(&self, outgoing: &Outgoing, hop: &redirect::Hop) -> Result<Response, TransportError> {
+        reach(Point::RequestSend).map_err(|error| TransportError::broken(&hop.url, error))?;
         let client = self.client(hop.trust);
         let mut request =
             client.request(hop.method.clone(), hop.url.clone()).headers(outgoing.headers.clone());
@@ -174,6 +176,7 @@ impl Transport {
         length: u64,
         body: Body,
     ) -> Result<Incoming, TransportError> {
+        reach(Point::RequestSend).map_err(|error| TransportError::broken(&outgoing.url, error))?;
         let mut request = self
             .client(outgoing.trust)
             .request(outgoing.method.clone(), outgoing.url.clone())
@@ -195,12 +198,16 @@ impl Transport {
     }
 }
 
+/// Receives the next piece of a body from `url`; `None` at its end.
+pub(crate) async fn receive(response: &mut Response, url: &Url) -> Result<Option<Bytes>, TransportError> {
+    reach(Point::AnswerReceive).map_err(|error| TransportError::broken(url, error))?;
+    response.chunk().await.map_err(|error| TransportError::receiving(url, error))
+}
+
 /// Reads a whole body of at most `limit` bytes; a longer one is an error.
 pub(crate) async fn read_body(incoming: &mut Incoming, limit: usize) -> Result<Bytes, TransportError> {
     let mut body = Vec::new();
-    while let Some(chunk) =
-        incoming.response.chunk().await.map_err(|error| TransportError::receiving(&incoming.url, error))?
-    {
+    while let Some(chunk) = receive(&mut incoming.response, &incoming.url).await? {
         if body.len() + chunk.len() > limit {
             return Err(TransportError::BodyTooLarge { url: display_url(&incoming.url), limit });
         }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mica_image::archive::{write_docker_archive, write_layout_archive};
+use mica_image::fault::{Point, reach};
 use mica_image::layout::{NamedImage, WithDocuments, WriteLayoutError, write_layout_directory};
 use mica_image::tree::Tree;
 use mica_image::{ContentDigest, Descriptor, ImageConfig, LayerCompression, Platform, Reference};
@@ -294,10 +295,11 @@ fn to_file(
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let part = Removed(path.with_file_name(name));
-    let mut out = BufWriter::with_capacity(BUFFER, File::create(&part.0).map_err(failed)?);
+    let file = reach(Point::OutputMake).and_then(|()| File::create(&part.0)).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(BUFFER, file);
     write(&mut out, &target)?;
     out.flush().map_err(failed)?;
-    std::fs::rename(&part.0, path).map_err(failed)
+    reach(Point::OutputPlace).and_then(|()| std::fs::rename(&part.0, path)).map_err(failed)
 }
 
 fn is_special(path: &Path) -> bool {

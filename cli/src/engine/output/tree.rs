@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mica_image::LayerId;
+use mica_image::fault::{Point, reach};
 use mica_image::index::{Bytes, Entry, IndexError, LayerIndex, LayerLookup, Node};
 use mica_image::root_dir::{Links, RootDir};
 use mica_image::tar::{TarOptions, WriteTarError, write_layer};
@@ -69,7 +70,9 @@ pub(super) fn write_directory(
     let reader = host.store.layers().reader();
     for image in images {
         let target = path.join(String::from_utf8_lossy(&prefix(image, images)).as_ref());
-        std::fs::create_dir_all(&target).map_err(TreeOutputError::Directory)?;
+        reach(Point::OutputMake)
+            .and_then(|()| std::fs::create_dir_all(&target))
+            .map_err(TreeOutputError::Directory)?;
         let root = RootDir::open(&target, Links::Refused).map_err(TreeOutputError::Directory)?;
         let index = LayerIndex::from_entries(flat(host, image)?)?;
         make_way(&root, &index).map_err(TreeOutputError::MakeWay)?;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mica_image::FileDigest;
+use mica_image::fault::{Point, reach};
 
 const BUFFER: usize = 256 * 1024;
 
@@ -84,7 +85,7 @@ pub(super) fn copy_file(
 
 /// Writes `content`, whose digest is known to be right, to `target`.
 pub(super) fn write_inline(content: &[u8], target: &File) -> Result<(), CopyError> {
-    target.write_all_at(content, 0).map_err(CopyError::Write)
+    reach(Point::CopyWrite).and_then(|()| target.write_all_at(content, 0)).map_err(CopyError::Write)
 }
 
 struct Target<'a> {
@@ -115,7 +116,9 @@ fn stream(
             if let Some(target) = &target
                 && !(target.has_holes && is_zero(chunk))
             {
-                target.file.write_all_at(chunk, done).map_err(CopyError::Write)?;
+                reach(Point::CopyWrite)
+                    .and_then(|()| target.file.write_all_at(chunk, done))
+                    .map_err(CopyError::Write)?;
             }
             done += length as u64;
             if done < size && cancelled() {

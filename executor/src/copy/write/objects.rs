@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use mica_image::RootDir;
+use mica_image::fault::{Point, reach};
 use mica_image::index::{Entry, Node, Time, name, parent};
 use rayon::prelude::*;
 use rustix::fs::{
@@ -39,6 +40,7 @@ impl Writer<'_> {
     pub(super) fn make_directories(&self) -> Result<(), WriteError> {
         let mut inside = Directory::none();
         for entry in self.planned(Action::Directory) {
+            reach(Point::CopyMake).map_err(|error| create(entry, error))?;
             let fd = inside.open(self.out, parent(&entry.path)).map_err(|error| create(entry, error))?;
             rustix::fs::mkdirat(fd, name(&entry.path), Mode::RWXU)
                 .map_err(|error| create(entry, error.into()))?;
@@ -81,6 +83,7 @@ impl Writer<'_> {
         sharing: &Sharing,
     ) -> Result<(), WriteError> {
         let entry = &placed.entry;
+        reach(Point::CopyMake).map_err(|error| create(entry, error))?;
         let made = match (&entry.node, &placed.origin) {
             (Node::File { .. }, Some(origin)) => return self.file(directory, entry, origin, sharing),
             (Node::Symlink { target }, _) => {
@@ -111,6 +114,7 @@ impl Writer<'_> {
         {
             return self.finish(&file, entry);
         }
+        reach(Point::CopyOpen).map_err(|error| create(entry, error))?;
         // Readable too, because shared bytes are checked in the copy.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(directory, name(&entry.path), flags, Mode::RUSR | Mode::WUSR)
@@ -153,6 +157,7 @@ impl Writer<'_> {
             let Action::Name(first) = action else { continue };
             let first = &self.entries[*first].entry;
             let link = || {
+                reach(Point::CopyMake)?;
                 let from = self.out.open_dir(parent(&first.path))?;
                 let to = self.out.open_dir(parent(&entry.path))?;
                 rustix::fs::linkat(from, name(&first.path), to, name(&entry.path), AtFlags::empty())?;
@@ -194,6 +199,7 @@ impl Writer<'_> {
 
     /// Gives an open file or directory its owner, then its mode (a new owner clears set-id bits), attributes and time.
     fn finish(&self, file: &File, entry: &Entry) -> Result<(), WriteError> {
+        reach(Point::CopyAttributes).map_err(|error| create(entry, error))?;
         let finish = || {
             if self.options.ownership == Ownership::Real {
                 rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
