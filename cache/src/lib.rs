@@ -31,9 +31,6 @@ pub mod mounts;
 pub mod record;
 pub mod usage;
 
-#[cfg(test)]
-mod collect_tests;
-
 pub use blob::{BlobError, BlobStore, Ingest};
 pub use collect::{Forecast, KeepImages, KeepPolicy, Report};
 pub use context::{ContextTree, Decision, ScanError, ScanOptions};

@@ -9,17 +9,23 @@
 //!
 //! [mirrors]                                         # asked before a registry, in order
 //! "docker.io" = ["https://mirror.example.com/hub"]
+//!
+//! [store]
+//! max-size = "20g"                                  # what the store may take on the disk; kept to after each command
+//! keep-versions = 10                                # versions of each name that are kept whatever they take; otherwise all
 //! ```
 //!
 //! A key that is not known is a mistake: what it was meant for would silently not be done.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::arguments::size_in_bytes;
 use crate::engine::reproducible::Reproducible;
 use crate::environment::Environment;
 
@@ -35,6 +41,8 @@ pub(crate) struct Configuration {
     pub(crate) mirrors: BTreeMap<String, Vec<String>>,
     /// What builds do unless they are told otherwise.
     pub(crate) build: BuildDefaults,
+    /// What the store may take.
+    pub(crate) store: StoreConfiguration,
 }
 
 /// What builds do unless they are told otherwise.
@@ -65,6 +73,25 @@ fn reproducible<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Reproducibl
             .map(Some)
             .map_err(|name| D::Error::custom(format!("there is no item `{name}` to keep"))),
     }
+}
+
+/// What the store may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct StoreConfiguration {
+    /// Bytes on the disk; `None` is as much as there is.
+    #[serde(deserialize_with = "size")]
+    pub(crate) max_size: Option<u64>,
+    /// Versions of each name that are kept whatever they take; `None` is all.
+    pub(crate) keep_versions: Option<NonZeroUsize>,
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let bytes = size_in_bytes(&text);
+    let wrong =
+        || serde::de::Error::custom(format!("`{text}` is not a size: one looks like `500m` or `20g`"));
+    bytes.ok_or_else(wrong).map(Some)
 }
 
 /// The file could not be used.
@@ -141,12 +168,15 @@ mod tests {
     fn all_keys_are_read() {
         let text = "ca-certificates = [\"lab.pem\", \"/ssl/a.pem\"]\ninsecure-registries = [\"lab:5000\"]\n\
                     [mirrors]\n\"docker.io\" = [\"https://m.example.com\", \"other\"]\n\
-                    [build]\nreproducible = { keep = [\"times\"] }\n";
+                    [build]\nreproducible = { keep = [\"times\"] }\n\
+                    [store]\nmax-size = \"2g\"\nkeep-versions = 3\n";
         let made = parse(text).unwrap();
         assert_eq!(made.ca_certificates, [Path::new("/etc/mica/lab.pem"), Path::new("/ssl/a.pem")]);
         assert_eq!(made.insecure_registries, ["lab:5000"]);
         assert_eq!(made.mirrors["docker.io"], ["https://m.example.com", "other"]);
         assert_eq!(made.build.reproducible, Reproducible::keeping(["times"]).ok());
+        assert_eq!(made.store.max_size, Some(2 << 30));
+        assert_eq!(made.store.keep_versions, NonZeroUsize::new(3));
         assert_eq!(parse("").unwrap(), Configuration::default());
     }
 
@@ -157,6 +187,9 @@ mod tests {
         parse("mirrors = 1").unwrap_err();
         let error = parse("[build]\nreproducible = { keep = [\"time\"] }").unwrap_err();
         assert!(error.contains("`time`"), "{error}");
+        let error = parse("[store]\nmax-size = \"much\"").unwrap_err();
+        assert!(error.contains("`much` is not a size"), "{error}");
+        parse("[store]\nkeep-versions = 0").unwrap_err();
     }
 
     #[test]

@@ -17,11 +17,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use mica_image::fault::{Point, reach};
 use mica_image::tar::DiffIdWriter;
 use mica_image::{ContentDigest, LayerId};
 
 pub use report::{Fate, Finding, FsckReport, Repair, Subject};
 
+use crate::collect::is_sizes;
 use crate::files::{
     At, FileError, Placed, is_absent, list, list_sharded, read_optional, remove_tree, rename_new,
 };
@@ -77,6 +79,7 @@ impl Check<'_> {
         self.details()?;
         self.images()?;
         self.versions()?;
+        self.small(Subject::Layer, "sizes".to_owned(), &self.root("sizes"), &is_sizes)?;
         self.sealed("recent", Subject::Record, &is_recent)?;
         self.sealed("diff-ids", Subject::Layer, &|bytes| unseal::<LayerId>(bytes).is_some())?;
         self.sealed("mounted", Subject::Layer, &|bytes| unseal::<LayerId>(bytes).is_some())?;
@@ -312,10 +315,7 @@ type IsRight<'a> = dyn Fn(&Path) -> Result<bool, FileError> + 'a;
 
 /// Renames something to where nobody looks; what is gone already needs no mending.
 fn rename_away(path: &Path, away: &Path) -> Result<Result<(), Fate>, FileError> {
-    match std::fs::rename(path, away) {
-        Err(error) if is_absent(&error) => Ok(Err(Fate::Mended)),
-        result => result.at("remove", path).map(Ok),
-    }
+    Ok(if crate::files::rename_away(path, away)? { Ok(()) } else { Err(Fate::Mended) })
 }
 
 /// Removes what was renamed away, or puts it back if it was replaced by something right just before.
@@ -335,13 +335,19 @@ fn unreadable(error: &FileError) -> Result<String, FileError> {
         | (_, io::ErrorKind::IsADirectory | io::ErrorKind::InvalidData) => {
             Ok(format!("it cannot be read: {}", error.io()))
         }
-        _ => Err(FileError::new("read", error.path(), io::Error::from(error.io().kind()))),
+        _ => {
+            let again = error
+                .io()
+                .raw_os_error()
+                .map_or_else(|| error.io().kind().into(), io::Error::from_raw_os_error);
+            Err(FileError::new("read", error.path(), again))
+        }
     }
 }
 
 /// Returns the digest of a file's bytes and how many there are.
 fn sha256(path: &Path) -> Result<(ContentDigest, u64), FileError> {
-    let mut file = File::open(path).at("open", path)?;
+    let mut file = reach(Point::BlobOpen).and_then(|()| File::open(path)).at("open", path)?;
     let mut writer = DiffIdWriter::new(io::sink());
     let mut buffer = vec![0; 256 * 1024];
     let mut size = 0;

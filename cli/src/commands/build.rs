@@ -10,7 +10,7 @@ use mica_solver::EventSender;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Failure, USAGE};
-use super::{check, enter, metadata, print, say, setup};
+use super::{check, enter, metadata, print, prune, say, setup};
 use crate::arguments::{BuildArguments, Call, GlobalOptions, ProgressMode, StandardInput};
 use crate::diagnostics::{self, Style};
 use crate::engine::build::{BuildError, BuildReport};
@@ -61,6 +61,7 @@ pub(super) fn run(
     };
     // Threads that are stuck in a system call must not keep an interrupted build from ending.
     runtime.shutdown_background();
+    prune::keep_to_size(&engine);
     outcome
 }
 

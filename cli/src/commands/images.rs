@@ -10,7 +10,7 @@ use mica_solver::EventSender;
 use super::build::explain;
 use super::exit::Failure;
 use super::words::{age, head, size, table};
-use super::{print, print_json, setup};
+use super::{print, print_json, prune, setup};
 use crate::arguments::{
     GlobalOptions, ImagesArguments, ImportArguments, InspectArguments, LoadArguments, PullArguments,
     RemoveArguments, SaveArguments, SaveFormat, TagArguments,
@@ -117,6 +117,7 @@ pub(super) fn pull(
     let pulled = watched(environment, async |events| engine.pull(&name, &platform, events).await)?;
     let id = pulled.map_err(base_failure)?;
     engine.host.store.sync().map_err(|error| Failure::of(&error))?;
+    prune::keep_to_size(&engine);
     print(format!("{id}\n").as_bytes())
 }
 
@@ -143,6 +144,7 @@ pub(super) fn load(
     let loaded =
         watched(environment, async |events| engine.load(path, events).await)?.map_err(base_failure)?;
     engine.host.store.sync().map_err(|error| Failure::of(&error))?;
+    prune::keep_to_size(&engine);
     for image in loaded {
         let mut names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
         if names.is_empty() {
@@ -218,6 +220,7 @@ pub(super) fn import(
     let engine = setup::engine(global, environment)?;
     let imported = setup::runtime()?.block_on(engine.import(&arguments.file, &name));
     let id = imported.map_err(|error| explain(&error, Paint::for_stream(std::io::stderr(), environment)))?;
+    prune::keep_to_size(&engine);
     print(format!("{id}\n").as_bytes())
 }
 

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mica_cache::{KeepImages, Report};
+use mica_cache::{FileError, KeepImages, Report};
 
 use super::exit::{Failure, USAGE};
 use super::words::{count, head, size, table};
-use super::{print, print_json, setup};
+use super::{print, print_json, say, setup};
 use crate::arguments::{GlobalOptions, PruneArguments, UsageArguments, size_in_bytes};
-use crate::engine::prune::{self, PruneRequest};
+use crate::engine::prune::{self, Kept, PruneRequest};
+use crate::engine::{Engine, chain};
 use crate::environment::Environment;
 
 const DAY: u64 = 86_400;
@@ -60,6 +61,7 @@ fn describe(report: &Report) -> String {
         (report.failures, "failed step"),
         (report.layers, "layer"),
         (report.blobs, "blob"),
+        (report.mounts, "cache mount"),
     ];
     let words: Vec<String> = things
         .into_iter()
@@ -69,6 +71,34 @@ fn describe(report: &Report) -> String {
     match words.is_empty() {
         true => "nothing".to_owned(),
         false => format!("{}: {}", words.join(", "), size(report.bytes)),
+    }
+}
+
+/// Makes the store keep to the size `mica.toml` gives it, and says what that took.
+///
+/// It comes last and is no part of what the command was asked for: where it fails, that is said and no more.
+pub(super) fn keep_to_size(engine: &Engine) {
+    match prune::keep_to(&engine.host.store, engine.host.room) {
+        Ok(None) => {}
+        Ok(Some(kept)) => tell_kept(&kept, engine.host.room.max_bytes.unwrap_or_default()),
+        Err(error) => say(&format!("warning: the store cannot be kept to its size: {}", chain(&error))),
+    }
+}
+
+fn tell_kept(kept: &Kept, max: u64) {
+    if kept.report != Report::default() {
+        say(&format!("store: removed {} to stay below {}", describe(&kept.report), size(max)));
+    }
+    if kept.taken > max {
+        say(&format!(
+            "warning: the store takes {}, more than its {}: kept versions and what is in use need {}",
+            size(kept.taken),
+            size(max),
+            size(kept.needed)
+        ));
+        say(
+            "help: `mica prune --keep-versions N` removes old versions; `max-size` of `mica.toml` allows more",
+        );
     }
 }
 
@@ -90,7 +120,20 @@ pub(super) fn usage(
         parts.iter().map(|part| vec![part.part.clone(), size(part.bytes), what(&part.part).to_owned()]),
     );
     rows.push(vec!["all".to_owned(), size(parts.iter().map(|part| part.bytes).sum()), String::new()]);
-    print(table(&rows).as_bytes())
+    let mut text = table(&rows);
+    if let Some(max) = engine.host.room.max_bytes {
+        let failed = |error: FileError| Failure::of(&error);
+        let taken = engine.host.store.room_taken().map_err(failed)?;
+        let needed = engine.host.room.needed(&engine.host.store).map_err(failed)?;
+        text.push_str(&format!(
+            "\n{} on the disk of the {} that `max-size` of `mica.toml` allows; {} of that are kept versions and what cannot be \
+             removed,\nthe rest goes by its last use when there is more\n",
+            size(taken),
+            size(max),
+            size(needed),
+        ));
+    }
+    print(text.as_bytes())
 }
 
 /// What a part of the store is for.

@@ -1,5 +1,6 @@
 //! What commands start with: user namespace, store, runtime, signals.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use mica_executor::{IdMapping, enter_user_namespace};
@@ -9,6 +10,7 @@ use super::exit::Failure;
 use super::say;
 use crate::arguments::{BuildArguments, GlobalOptions, build_request};
 use crate::configuration::Configuration;
+use crate::engine::prune::Room;
 use crate::engine::request::BuildRequest;
 use crate::engine::{DaemonSettings, Engine, EngineOptions, RegistrySettings};
 use crate::environment::Environment;
@@ -22,6 +24,13 @@ pub(super) fn tracing(verbose: u8) {
         _ => tracing::Level::TRACE,
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+}
+
+/// Makes a fault happen where the environment asks for one; a release build knows nothing of it.
+#[cfg(debug_assertions)]
+pub(super) fn arm(environment: &dyn Environment) -> Result<(), mica_image::fault::InvalidFault> {
+    let asked = environment.var("MICA_FAULT");
+    asked.map_or(Ok(()), |text| mica_image::fault::arm(&text.to_string_lossy()))
 }
 
 /// Enters the namespaces an ordinary user needs and opens the store.
@@ -48,6 +57,10 @@ pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> R
             ca_certificates: configuration.ca_certificates,
             insecure: configuration.insecure_registries,
             mirrors: configuration.mirrors,
+        },
+        room: Room {
+            max_bytes: configuration.store.max_size,
+            versions: configuration.store.keep_versions.map(NonZeroUsize::get),
         },
     };
     Engine::open(options).map_err(|error| {

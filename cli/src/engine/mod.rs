@@ -96,6 +96,8 @@ pub(crate) struct EngineOptions {
     pub path: OsString,
     /// What is known of registries.
     pub registries: RegistrySettings,
+    /// What the store may take.
+    pub room: prune::Room,
 }
 
 /// What docker's variables say of its daemon.
@@ -142,6 +144,8 @@ pub(crate) struct Host {
     proxy: Vec<(String, String)>,
     path: OsString,
     registries: RegistrySettings,
+    /// What the store may take.
+    pub room: prune::Room,
     network_problem: OnceLock<Option<String>>,
 }
 
@@ -200,6 +204,7 @@ impl Engine {
             proxy: options.proxy,
             path: options.path,
             registries: options.registries,
+            room: options.room,
             network_problem: OnceLock::new(),
         };
         Ok(Self { host: Arc::new(host) })

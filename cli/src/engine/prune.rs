@@ -49,6 +49,52 @@ impl PruneError {
     }
 }
 
+/// What the store is to keep to by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Bytes it may take on the disk.
+    pub max_bytes: Option<u64>,
+    /// Versions of each name that stay whatever they take; `None` is all.
+    pub versions: Option<usize>,
+}
+
+/// What became of a store that was to keep to its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// What it takes now.
+    pub taken: u64,
+    /// What kept versions and running commands need of that.
+    pub needed: u64,
+    /// What was removed.
+    pub report: Report,
+}
+
+impl Room {
+    fn policy(self) -> KeepPolicy {
+        KeepPolicy {
+            images: KeepImages::Named,
+            versions: self.versions,
+            records_for: None,
+            max_bytes: self.max_bytes,
+        }
+    }
+
+    /// Returns what kept versions need.
+    pub(crate) fn needed(self, store: &Store) -> Result<u64, FileError> {
+        Ok(store.would_collect(&self.policy())?.needed_bytes)
+    }
+}
+
+/// Removes what was used least recently where the store takes more than it may; `None` if it does not, or another process is at it.
+pub(crate) fn keep_to(store: &Store, room: Room) -> Result<Option<Kept>, FileError> {
+    let Some(max) = room.max_bytes else { return Ok(None) };
+    if store.room_taken()? <= max {
+        return Ok(None);
+    }
+    let Some(done) = store.try_collect(&room.policy())? else { return Ok(None) };
+    Ok(Some(Kept { taken: store.room_taken()?, needed: done.needed_bytes, report: done.report }))
+}
+
 impl PruneRequest {
     fn policy(&self) -> KeepPolicy {
         KeepPolicy {

@@ -1,0 +1,545 @@
+//! One collection, from what is needed to what is removed.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use mica_image::{ContentDigest, DiffId, LayerId};
+
+use super::policy::{Forecast, KeepImages, KeepPolicy, Report};
+use super::room::{self, Item, What};
+use super::sizes::{Part, Sizes};
+use crate::files::{
+    FileError, list, list_sharded, remove_empty_directory, remove_file, remove_tree, rename_away,
+};
+use crate::images::{ImageRecord, ImageStore, Resolved, Version};
+use crate::layer::{FsTime, LayerKind, LayerMeta, LayerStore, layer_directory, read_meta};
+use crate::lease::{Pin, living_pins};
+use crate::locks::{Hold, LockFile};
+use crate::record::{CacheRecord, TreeHash, numbered};
+use crate::sealed::unseal;
+use crate::store::Store;
+
+/// Whether victims are removed or only counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intent {
+    Remove,
+    Count,
+}
+
+pub(super) struct Collection<'a> {
+    store: &'a Store,
+    policy: &'a KeepPolicy,
+    intent: Intent,
+    /// When the collection began; what was used later is in use.
+    start: FsTime,
+    /// What was pinned then.
+    pins: HashSet<Pin>,
+    metas: BTreeMap<LayerId, LayerMeta>,
+    sizes: Sizes<'a>,
+    needed: Needed,
+    report: Report,
+}
+
+#[derive(Default)]
+struct Needed {
+    layers: BTreeSet<LayerId>,
+    /// Tars of imported layers that are needed by name; of a layer that is not here, all are.
+    tars: BTreeMap<LayerId, BTreeSet<DiffId>>,
+    blobs: BTreeSet<ContentDigest>,
+    images: BTreeSet<ContentDigest>,
+    details: HashSet<String>,
+    merged: HashSet<TreeHash>,
+    bytes: u64,
+}
+
+impl<'a> Collection<'a> {
+    /// Collects, or tells what that would do.
+    pub(super) fn run(
+        store: &'a Store,
+        policy: &'a KeepPolicy,
+        intent: Intent,
+    ) -> Result<Forecast, FileError> {
+        let shared = &*store.shared;
+        let (pins, start) =
+            shared.gate.exclusive(|| Ok::<_, FileError>((living_pins(&shared.root)?, shared.fs_time()?)))?;
+        let (needed, report) = (Needed::default(), Report::default());
+        let sizes = Sizes::load(shared)?;
+        let metas = BTreeMap::new();
+        let mut collection = Collection { store, policy, intent, start, pins, metas, sizes, needed, report };
+        let needed_bytes = collection.collect()?;
+        let Collection { sizes, report, .. } = collection;
+        if intent == Intent::Remove {
+            sizes.save()?;
+        }
+        Ok(Forecast { report, needed_bytes })
+    }
+
+    /// Returns how many bytes images, what is in use and what cannot be collected need.
+    fn collect(&mut self) -> Result<u64, FileError> {
+        self.metas = self.metas()?;
+        self.needed.bytes = self.sizes.rest()?;
+        self.keep_pinned()?;
+        let (resolved, mut items) = self.collect_images()?;
+        let needed_bytes = self.needed.bytes;
+        items.extend(room::records(self.store)?);
+        if self.policy.max_bytes.is_some() {
+            items.extend(self.derived()?);
+            items.extend(self.mounts()?);
+        }
+        room::by_last_use(&mut items);
+        self.collect_items(items)?;
+        self.collect_resolved(resolved)?;
+        self.collect_empty_keys()?;
+        self.collect_layers()?;
+        self.collect_tars()?;
+        self.collect_blobs()?;
+        self.collect_details()?;
+        self.collect_caches()?;
+        Ok(needed_bytes)
+    }
+
+    fn metas(&self) -> Result<BTreeMap<LayerId, LayerMeta>, FileError> {
+        let mut metas = BTreeMap::new();
+        for id in self.layers().list()? {
+            metas.extend(read_meta(&self.store.shared, &id)?.map(|meta| (id, meta)));
+        }
+        Ok(metas)
+    }
+
+    fn keep_pinned(&mut self) -> Result<(), FileError> {
+        for pin in self.pins.clone() {
+            match pin {
+                Pin::Layer(id) => self.keep_layer(&id)?,
+                Pin::Blob(digest) => self.keep_blob(&digest),
+                Pin::Merged(hash) => drop(self.needed.merged.insert(hash)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes images the policy does not keep and keeps what the others need; returns those that are kept while there is room.
+    fn collect_images(&mut self) -> Result<(Vec<(PathBuf, Resolved)>, Vec<Item>), FileError> {
+        let mut tagged: BTreeSet<ContentDigest> = BTreeSet::new();
+        for version in self.collect_versions()? {
+            tagged.insert(version.image);
+            tagged.extend(version.info.platforms.values());
+        }
+        let resolved = self.images().all_resolved()?;
+        let pulled: BTreeSet<_> = resolved.iter().map(|(_, resolved)| resolved.image).collect();
+        let mut items = Vec::new();
+        for image in self.images().list()? {
+            let is_wanted = tagged.contains(&image.id)
+                || match self.policy.images {
+                    KeepImages::All => true,
+                    KeepImages::Named => pulled.contains(&image.id),
+                    KeepImages::Tagged => false,
+                };
+            if self.policy.max_bytes.is_some() && !tagged.contains(&image.id) && is_wanted {
+                items.push(Item { used: self.image_use(&image)?, what: What::Image(Box::new(image)) });
+            } else if is_wanted {
+                self.keep_image(&image)?;
+            } else {
+                self.remove_image(&image)?;
+            }
+        }
+        Ok((resolved, items))
+    }
+
+    /// Returns when an image was stored, named or opened last.
+    fn image_use(&self, image: &ImageRecord) -> Result<FsTime, FileError> {
+        let stored = last_use(&self.images().image_path(&image.id))?;
+        let opened = last_use(&self.store.blobs().path(&image.id))?;
+        Ok(stored.max(opened).unwrap_or(self.start))
+    }
+
+    /// A build that has stored its image and not named it yet holds the configuration: then it stays.
+    fn remove_image(&mut self, image: &ImageRecord) -> Result<(), FileError> {
+        let path = self.images().image_path(&image.id);
+        if self.remove_victim(&path, &path, Pin::Blob(image.id))? {
+            self.report.images += 1;
+            return Ok(());
+        }
+        self.keep_image(image)
+    }
+
+    /// Removes what is known of names of images that went.
+    fn collect_resolved(&mut self, resolved: Vec<(PathBuf, Resolved)>) -> Result<(), FileError> {
+        for (path, resolved) in resolved {
+            if self.needed.images.contains(&resolved.image) {
+                self.keep_blob(&resolved.manifest);
+            } else {
+                self.remove_unused_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the versions of each tag that are too many, and returns the others.
+    fn collect_versions(&mut self) -> Result<Vec<Version>, FileError> {
+        let mut by_tag: BTreeMap<String, Vec<Version>> = BTreeMap::new();
+        for version in self.images().all_versions()? {
+            by_tag.entry(version.reference.clone()).or_default().push(version);
+        }
+        let mut kept = Vec::new();
+        for mut versions in by_tag.into_values() {
+            let surplus = versions.len().saturating_sub(self.policy.versions.unwrap_or(usize::MAX));
+            for old in versions.drain(..surplus) {
+                if self.intent == Intent::Remove {
+                    self.images().remove_version(&old.reference, old.number)?;
+                }
+                self.report.versions += 1;
+            }
+            kept.extend(versions);
+        }
+        Ok(kept)
+    }
+
+    fn keep_image(&mut self, image: &ImageRecord) -> Result<(), FileError> {
+        self.needed.images.insert(image.id);
+        self.keep_blob(&image.id);
+        if let Some(manifest) = &image.manifest {
+            self.keep_blob(manifest);
+        }
+        for layer in &image.tree {
+            match &layer.diff_id {
+                Some(diff_id) => self.keep_tar(&layer.id, diff_id)?,
+                None => self.keep_layer(&layer.id)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps an imported layer with the blob of one of its tars.
+    fn keep_tar(&mut self, id: &LayerId, diff_id: &DiffId) -> Result<(), FileError> {
+        self.needed.tars.entry(*id).or_default().insert(*diff_id);
+        let instance = self.layers().instance(id, diff_id)?;
+        let digest = instance.map(|instance| instance.digest);
+        match digest {
+            Some(digest) => {
+                self.keep_blob(&digest);
+                self.keep_layer_alone(id);
+                Ok(())
+            }
+            None => self.keep_layer(id),
+        }
+    }
+
+    /// Keeps a layer with the layers that hold bytes for it and the blobs it came in.
+    fn keep_layer(&mut self, id: &LayerId) -> Result<(), FileError> {
+        for id in self.keep_layer_alone(id) {
+            for instance in self.layers().instances(&id)? {
+                self.needed.tars.entry(id).or_default().insert(instance.diff_id);
+                self.keep_blob(&instance.digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a layer with those that hold bytes for it, and returns all of them.
+    fn keep_layer_alone(&mut self, id: &LayerId) -> Vec<LayerId> {
+        let Some(meta) = self.metas.get(id) else { return Vec::new() };
+        let all: Vec<LayerId> = std::iter::once(id).chain(&meta.holders).copied().collect();
+        for id in &all {
+            if self.needed.layers.insert(*id) {
+                self.needed.bytes += self.layer_bytes(id);
+            }
+        }
+        all
+    }
+
+    /// Returns what a layer takes that goes only with it.
+    fn layer_bytes(&mut self, id: &LayerId) -> u64 {
+        let Some(meta) = self.metas.get(id) else { return 0 };
+        let description = self.sizes.description(meta.index_bytes);
+        description + if meta.kind == LayerKind::Made { self.sizes.part(id, Part::Files) } else { 0 }
+    }
+
+    fn keep_blob(&mut self, digest: &ContentDigest) {
+        if self.needed.blobs.insert(*digest) {
+            self.needed.bytes += self.sizes.blob(digest);
+        }
+    }
+
+    /// Returns the directories of layers that can be made again.
+    fn derived(&self) -> Result<Vec<Item>, FileError> {
+        let mut items = Vec::new();
+        for (id, meta) in &self.metas {
+            let directory = layer_directory(&self.store.shared, id);
+            let Some(used) = last_use(&directory.join("meta"))? else { continue };
+            let is_derived = |part: &Part| meta.kind == LayerKind::Imported || *part == Part::Full;
+            for part in Part::ALL.into_iter().filter(is_derived) {
+                if directory.join(part.name()).is_dir() {
+                    items.push(Item { used, what: What::Derived(*id, part) });
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    /// Returns the cache mounts; taking one marks its `id` as used.
+    fn mounts(&self) -> Result<Vec<Item>, FileError> {
+        let mut items = Vec::new();
+        for (path, bytes) in self.sizes.mounts()? {
+            let Some(used) = last_use(&path.join("id"))? else { continue };
+            items.push(Item { used, what: What::Mount(path, bytes) });
+        }
+        Ok(items)
+    }
+
+    /// Removes what went unused for too long, and all from the first that needs more room than there is.
+    fn collect_items(&mut self, items: Vec<Item>) -> Result<(), FileError> {
+        let mut is_full = false;
+        for Item { used, what } in items {
+            is_full |=
+                self.policy.max_bytes.is_some_and(|max| self.needed.bytes + self.added_bytes(&what) > max);
+            match what {
+                What::Record(path, Some(record)) if !is_full && !self.is_stale(used) => {
+                    drop(path);
+                    self.keep_record(&record)?;
+                }
+                What::Record(path, _) => {
+                    self.report.records += usize::from(self.remove_unused_file(&path)?);
+                }
+                What::Image(image) if is_full => self.remove_image(&image)?,
+                What::Image(image) => self.keep_image(&image)?,
+                What::Derived(id, part) if is_full => self.remove_derived(&id, part)?,
+                What::Derived(id, part) => self.needed.bytes += self.sizes.part(&id, part),
+                What::Mount(path, bytes) if is_full => self.remove_mount(&path, bytes)?,
+                What::Mount(_, bytes) => self.needed.bytes += bytes,
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what would be needed in addition.
+    fn added_bytes(&mut self, what: &What) -> u64 {
+        match what {
+            What::Image(image) => image.tree.iter().map(|layer| self.added_by_layer(&layer.id)).sum(),
+            What::Record(_, record) => record.as_ref().map_or(0, |record| self.added_by_layer(&record.layer)),
+            What::Derived(id, part) => self.sizes.part(id, *part),
+            What::Mount(_, bytes) => *bytes,
+        }
+    }
+
+    fn added_by_layer(&mut self, id: &LayerId) -> u64 {
+        let Some(meta) = self.metas.get(id) else { return 0 };
+        let new: Vec<LayerId> = std::iter::once(id).chain(&meta.holders).copied().collect();
+        let new = new.into_iter().filter(|id| !self.needed.layers.contains(id)).collect::<Vec<_>>();
+        let blobs = |id: &LayerId| self.store.layers().instances(id).unwrap_or_default();
+        let in_blobs: u64 = new
+            .iter()
+            .flat_map(blobs)
+            .filter(|instance| !self.needed.blobs.contains(&instance.digest))
+            .map(|instance| self.sizes.blob(&instance.digest))
+            .sum();
+        in_blobs + new.iter().map(|id| self.layer_bytes(id)).sum::<u64>()
+    }
+
+    fn keep_record(&mut self, record: &CacheRecord) -> Result<(), FileError> {
+        self.keep_layer(&record.layer)?;
+        let details = record.parts.iter().filter_map(|part| part.detail).chain(record.log);
+        self.needed.details.extend(details.map(|detail| detail.hex()));
+        Ok(())
+    }
+
+    /// Removes a directory that can be made again, unless somebody uses the layer.
+    fn remove_derived(&mut self, id: &LayerId, part: Part) -> Result<(), FileError> {
+        let directory = layer_directory(&self.store.shared, id);
+        self.remove_victim(&directory.join(part.name()), &directory.join("meta"), Pin::Layer(*id))?;
+        Ok(())
+    }
+
+    /// Removes the directories of a cache mount that nobody uses.
+    fn remove_mount(&mut self, path: &Path, bytes: u64) -> Result<(), FileError> {
+        if self.intent == Intent::Remove && self.store.mounts().prune_directory(path)? == 0 {
+            return Ok(());
+        }
+        self.report.mounts += 1;
+        self.report.bytes += bytes;
+        Ok(())
+    }
+
+    /// Removes the directories of keys without records, and lists of keys that nobody noted for long.
+    fn collect_empty_keys(&mut self) -> Result<(), FileError> {
+        for (_, directory) in list_sharded(&self.root("records"))? {
+            if self.intent == Intent::Remove && numbered(&directory)?.is_empty() {
+                remove_empty_key(&directory)?;
+            }
+        }
+        for (_, path) in list_sharded(&self.root("recent"))? {
+            if last_use(&path)?.is_some_and(|used| self.is_stale(used)) {
+                self.remove_unused_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn collect_layers(&mut self) -> Result<(), FileError> {
+        for (name, path) in list_sharded(&self.root("layers"))? {
+            let Ok(id) = LayerId::from_hex(&name) else { continue };
+            if self.needed.layers.contains(&id) {
+                continue;
+            }
+            // One without this file was never used.
+            let marker = path.join("meta");
+            let marker = if marker.exists() { marker } else { path.clone() };
+            self.report.layers += usize::from(self.remove_victim(&path, &marker, Pin::Layer(id))?);
+        }
+        Ok(())
+    }
+
+    /// Removes what is known of tars whose layer went or of which nothing needs just that one.
+    fn collect_tars(&mut self) -> Result<(), FileError> {
+        for (name, path) in list_sharded(&self.root("diff-ids"))? {
+            let id = crate::files::read_optional(&path)?.and_then(|bytes| unseal::<LayerId>(&bytes));
+            let is_there = id.is_some_and(|id| layer_directory(&self.store.shared, &id).is_dir());
+            let diff_id = DiffId::from_hex(&name).ok();
+            if !is_there || !self.is_needed_tar(id, diff_id) {
+                self.remove_unused_file(&path)?;
+            }
+        }
+        for id in self.needed.layers.clone() {
+            for instance in self.layers().instances(&id)? {
+                if !self.is_needed_tar(Some(id), Some(instance.diff_id)) {
+                    let path = layer_directory(&self.store.shared, &id)
+                        .join("instances")
+                        .join(instance.diff_id.hex());
+                    self.remove_unused_file(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_needed_tar(&self, id: Option<LayerId>, diff_id: Option<DiffId>) -> bool {
+        let Some(known) = id.and_then(|id| self.needed.tars.get(&id)) else { return true };
+        diff_id.is_some_and(|diff_id| known.contains(&diff_id))
+    }
+
+    fn collect_blobs(&mut self) -> Result<(), FileError> {
+        for (name, path) in list_sharded(&self.root("blobs/sha256"))? {
+            let Ok(digest) = ContentDigest::from_hex(&name) else { continue };
+            if !self.needed.blobs.contains(&digest) {
+                self.report.blobs += usize::from(self.remove_victim(&path, &path, Pin::Blob(digest))?);
+            }
+        }
+        Ok(())
+    }
+
+    fn collect_details(&mut self) -> Result<(), FileError> {
+        for (name, path) in list_sharded(&self.root("details"))? {
+            if !self.needed.details.contains(&name) {
+                self.remove_unused_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what can be made again at any time and was not used for long.
+    fn collect_caches(&mut self) -> Result<(), FileError> {
+        for (name, home) in list(&self.root("merged"))? {
+            let Some(hash) = TreeHash::from_hex(&name) else { continue };
+            let is_stale = last_use(&home)?.is_some_and(|used| self.is_stale(used));
+            if is_stale && !self.needed.merged.contains(&hash) {
+                self.remove_victim(&home, &home, Pin::Merged(hash))?;
+            }
+        }
+        for kind in ["locks/steps", "locks/unpack"] {
+            for (_, path) in list(&self.root(kind))? {
+                // Left by holders that were killed.
+                if self.intent == Intent::Remove
+                    && let Some(lock) = LockFile::try_acquire(&path, Hold::Exclusive)?
+                {
+                    lock.remove(&path);
+                }
+            }
+        }
+        for (_, path) in list(&self.root("contexts"))? {
+            if last_use(&path)?.is_some_and(|used| self.is_stale(used)) {
+                self.remove_unused_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes something others may look up; false if somebody came to use it.
+    fn remove_victim(&mut self, path: &Path, marker: &Path, pin: Pin) -> Result<bool, FileError> {
+        if self.intent == Intent::Count {
+            return self.count_victim(path, marker);
+        }
+        let shared = &self.store.shared;
+        let away = shared.lease()?.fresh_path();
+        let start = self.start;
+        let is_gone = shared.gate.exclusive(|| {
+            let is_used = last_use(marker)?.is_none_or(|used| used >= start);
+            if is_used || living_pins(&shared.root)?.contains(&pin) {
+                return Ok::<_, FileError>(false);
+            }
+            rename_away(path, &away)
+        })?;
+        if is_gone {
+            self.report.bytes += crate::files::disk_usage(&away);
+            remove_tree(&away)?;
+        }
+        Ok(is_gone)
+    }
+
+    /// Counts something that would be removed.
+    fn count_victim(&mut self, path: &Path, marker: &Path) -> Result<bool, FileError> {
+        let is_used = last_use(marker)?.is_none_or(|used| used >= self.start);
+        self.report.bytes += if is_used { 0 } else { crate::files::disk_usage(path) };
+        Ok(!is_used)
+    }
+
+    /// Removes a small file nobody pins, unless it was used since the collection began.
+    fn remove_unused_file(&mut self, path: &Path) -> Result<bool, FileError> {
+        if self.intent == Intent::Count {
+            return self.count_victim(path, path);
+        }
+        let start = self.start;
+        let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let is_gone = self.store.shared.gate.exclusive(|| {
+            if last_use(path)?.is_none_or(|used| used >= start) {
+                return Ok::<_, FileError>(false);
+            }
+            remove_file(path).map(|()| true)
+        })?;
+        self.report.bytes += if is_gone { size } else { 0 };
+        Ok(is_gone)
+    }
+
+    fn is_stale(&self, used: FsTime) -> bool {
+        let Some(limit) = self.policy.records_for else { return false };
+        let age = self.start.seconds.saturating_sub(used.seconds);
+        used < self.start && u64::try_from(age).unwrap_or(0) >= limit.as_secs()
+    }
+
+    fn root(&self, name: &str) -> PathBuf {
+        self.store.shared.root.join(name)
+    }
+
+    fn layers(&self) -> LayerStore {
+        self.store.layers()
+    }
+
+    fn images(&self) -> ImageStore {
+        self.store.images()
+    }
+}
+
+/// Removes what is remembered about records that are gone, and the directory unless a record came meanwhile.
+fn remove_empty_key(directory: &Path) -> Result<(), FileError> {
+    for (_, path) in list(directory)?.into_iter().filter(|(name, _)| name.starts_with("holds-")) {
+        remove_file(&path)?;
+    }
+    remove_empty_directory(directory)
+}
+
+/// Returns when a file was used last; `None` when it is not there.
+pub(super) fn last_use(path: &Path) -> Result<Option<FsTime>, FileError> {
+    match rustix::fs::lstat(path) {
+        Ok(stat) => Ok(Some(FsTime::modified(&stat))),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(FileError::new("look at", path, error)),
+    }
+}
