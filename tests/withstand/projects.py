@@ -121,8 +121,9 @@ class Project:
 
     def start(self, log, *arguments, **environment):
         """Starts mica with these arguments; what it says goes to `log`."""
+        output = open(log, "wb")
         return subprocess.Popen([self.mica, *map(str, arguments)], env=self.environment(**environment), stdin=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL, stderr=open(log, "wb"), start_new_session=True)
+                                stdout=output, stderr=output, start_new_session=True)
 
     def build_arguments(self, *more):
         return ["build", "--progress=json", "-t", self.name, *more, self.context]

@@ -10,6 +10,8 @@
 
 mod policy;
 mod room;
+#[cfg(test)]
+mod room_tests;
 mod run;
 mod sizes;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::files::{
     FileError, list, list_sharded, remove_empty_directory, remove_file, remove_tree, rename_away,
 };
 use crate::images::{ImageRecord, ImageStore, Resolved, Version};
-use crate::layer::{FsTime, LayerKind, LayerMeta, LayerStore, layer_directory, read_meta};
+use crate::layer::{FsTime, LayerKind, LayerMeta, LayerStore, layer_directory, needed_by, read_meta};
 use crate::lease::{Pin, living_pins};
 use crate::locks::{Hold, LockFile};
 use crate::record::{CacheRecord, TreeHash, numbered};
@@ -237,8 +237,7 @@ impl<'a> Collection<'a> {
 
     /// Keeps a layer with those that hold bytes for it, and returns all of them.
     fn keep_layer_alone(&mut self, id: &LayerId) -> Vec<LayerId> {
-        let Some(meta) = self.metas.get(id) else { return Vec::new() };
-        let all: Vec<LayerId> = std::iter::once(id).chain(&meta.holders).copied().collect();
+        let all = needed_by(id, &self.metas);
         for id in &all {
             if self.needed.layers.insert(*id) {
                 self.needed.bytes += self.layer_bytes(id);
@@ -322,9 +321,8 @@ impl<'a> Collection<'a> {
     }
 
     fn added_by_layer(&mut self, id: &LayerId) -> u64 {
-        let Some(meta) = self.metas.get(id) else { return 0 };
-        let new: Vec<LayerId> = std::iter::once(id).chain(&meta.holders).copied().collect();
-        let new = new.into_iter().filter(|id| !self.needed.layers.contains(id)).collect::<Vec<_>>();
+        let mut new = needed_by(id, &self.metas);
+        new.retain(|id| !self.needed.layers.contains(id));
         let blobs = |id: &LayerId| self.store.layers().instances(id).unwrap_or_default();
         let in_blobs: u64 = new
             .iter()
@@ -374,12 +372,17 @@ impl<'a> Collection<'a> {
         Ok(())
     }
 
+    /// Those that need others go before these, so that what stays of a collection that is killed is whole.
     fn collect_layers(&mut self) -> Result<(), FileError> {
+        let mut victims = Vec::new();
         for (name, path) in list_sharded(&self.root("layers"))? {
             let Ok(id) = LayerId::from_hex(&name) else { continue };
-            if self.needed.layers.contains(&id) {
-                continue;
+            if !self.needed.layers.contains(&id) {
+                victims.push((needed_by(&id, &self.metas).len(), id, path));
             }
+        }
+        victims.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        for (_, id, path) in victims {
             // One without this file was never used.
             let marker = path.join("meta");
             let marker = if marker.exists() { marker } else { path.clone() };

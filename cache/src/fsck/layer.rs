@@ -15,6 +15,7 @@ use crate::files::{At, FileError, is_absent, list, read_optional};
 use crate::layer::{LayerKind, LayerMeta, is_derived_ready, layer_directory, read_meta};
 use crate::lease::Pin;
 use crate::sealed::unseal;
+use crate::store::Ownership;
 
 /// Which objects must be in a directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -186,7 +187,8 @@ impl Check<'_> {
             Err(error) => return Err(FileError::new("open", files, error)),
         };
         for entry in &index.entries {
-            let problem = match object_problem(&root, entry, expect) {
+            let ownership = self.store.shared.ownership;
+            let problem = match object_problem(&root, entry, expect, ownership) {
                 Ok((problem, read)) => {
                     self.report.files += usize::from(read.is_some());
                     self.report.bytes += read.unwrap_or(0);
@@ -217,12 +219,19 @@ fn object_problem(
     root: &Beneath,
     entry: &Entry,
     expect: Expect,
+    ownership: Ownership,
 ) -> io::Result<(Option<String>, Option<u64>)> {
     let looked = match &entry.node {
         Node::File { size, digest, bytes } if expect == Expect::All || *bytes == Bytes::Here => {
-            return file_problem(root, entry, (*digest, *size));
+            return file_problem(root, entry, (*digest, *size), ownership);
         }
-        Node::Directory { .. } => root.directory(&entry.path).map(|_| None),
+        Node::Directory { .. } => root.directory(&entry.path).and_then(|directory| match expect {
+            // What another layer shows there counts, not the way to a file.
+            Expect::OwnFiles => Ok(None),
+            Expect::Own | Expect::All => {
+                Ok(attributes_problem(&rustix::fs::fstat(&directory)?, entry, ownership))
+            }
+        }),
         Node::Symlink { target } => read_link(root, &entry.path)
             .map(|found| (found != *target).then(|| "the link points elsewhere".to_owned())),
         // Devices and whiteouts have no bytes, and an ordinary user's store has them in the index alone.
@@ -239,14 +248,29 @@ fn file_problem(
     root: &Beneath,
     entry: &Entry,
     expected: (mica_image::FileDigest, u64),
+    ownership: Ownership,
 ) -> io::Result<(Option<String>, Option<u64>)> {
     let file = match root.file(&entry.path) {
         Err(error) if is_gone(&error) => return Ok((Some("it is not there any more".to_owned()), None)),
         result => result?,
     };
     let found = crate::hash::digest(&file)?;
-    let problem = (found != expected).then(|| "its bytes are not those of its digest".to_owned());
+    let problem = match found == expected {
+        true => attributes_problem(&rustix::fs::fstat(&file)?, entry, ownership),
+        false => Some("its bytes are not those of its digest".to_owned()),
+    };
     Ok((problem, Some(found.1)))
+}
+
+/// Compares mode and owner; of an ordinary user's single id, the index alone knows whose files are.
+fn attributes_problem(stat: &rustix::fs::Stat, entry: &Entry, ownership: Ownership) -> Option<String> {
+    let (mode, owner) = (stat.st_mode & 0o7777, (stat.st_uid, stat.st_gid));
+    if mode != entry.mode & 0o7777 {
+        return Some(format!("its mode is {mode:o} and should be {:o}", entry.mode & 0o7777));
+    }
+    let is_other = ownership != Ownership::Single && owner != (entry.uid, entry.gid);
+    is_other
+        .then(|| format!("its owner is {}:{} and should be {}:{}", owner.0, owner.1, entry.uid, entry.gid))
 }
 
 fn read_link(root: &Beneath, path: &[u8]) -> io::Result<Vec<u8>> {

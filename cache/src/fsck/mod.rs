@@ -5,7 +5,7 @@
 //!
 //! Nothing collects while it runs, builds go on. Things are looked at without a lock, since they are complete when they appear; a
 //! thing is removed by renaming it away and looked at once more there, so that one which became right meanwhile goes back. What a
-//! living process pins stays, and is said to. Modes and owners of unpacked files are not compared: no digest covers them alone.
+//! living process pins stays, and is said to.
 
 mod layer;
 mod report;

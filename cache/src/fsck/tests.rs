@@ -226,6 +226,27 @@ fn a_damaged_blob_is_dropped_and_a_layer_lives_on_in_its_files() {
 }
 
 #[test]
+fn a_changed_mode_or_owner_is_found() {
+    use std::os::unix::fs::PermissionsExt;
+    let change = |path: PathBuf| fs::set_permissions(path, fs::Permissions::from_mode(0o4777)).unwrap();
+    let told = |bench: &Bench, what: &str| {
+        let found = names(&bench.check(Repair::Nothing));
+        assert!(found.iter().any(|line| line.contains(what)), "{what}: {found:?}");
+    };
+    let bench = Bench::new();
+    change(bench.layer(&bench.made, "files/dir/made"));
+    told(&bench, "its mode is 4777 and should be 644");
+    let bench = Bench::new();
+    change(bench.layer(&bench.made, "files/dir"));
+    told(&bench, "`/dir`: its mode is 4777 and should be 755");
+    if testing::ownership() == crate::Ownership::Root {
+        let bench = Bench::new();
+        std::os::unix::fs::chown(bench.layer(&bench.base, "files/base"), Some(7), Some(8)).unwrap();
+        told(&bench, "its owner is 7:8 and should be 0:0");
+    }
+}
+
+#[test]
 fn small_files_are_held_to_their_checksums() {
     for (directory, expected) in [
         ("details", "detail `"),

@@ -1,5 +1,6 @@
 //! Making layers visible: everything is prepared in a scratch directory that becomes the layer's by rename.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ use crate::files::{At, FileError, Placed, make_directory, remove_tree, rename_aw
 use crate::lease::{Lease, Pin};
 use crate::sealed::seal;
 use crate::store::Shared;
+
+/// How many layers may have to stay for one, those that hold bytes for its holders included.
+const MAX_NEEDED: usize = 16;
 
 /// A directory for a layer in the making; gone when dropped before its commit.
 #[derive(Debug)]
@@ -74,11 +78,36 @@ impl LayerStore {
             return Ok(Committed { layer, existed: true });
         }
         let mut index = flatten(self, index)?;
-        let surplus = surplus_holders(&index);
+        let mut surplus = surplus_holders(&index);
+        surplus.extend(self.deep_holders(&index)?);
         if !surplus.is_empty() {
             self.bring_in(&scratch, &id, &mut index, &surplus)?;
         }
         self.publish(scratch, id, &index, LayerKind::Made, created)
+    }
+
+    /// Returns the holders that need others themselves, where that makes too many layers that must stay for this one.
+    fn deep_holders(&self, index: &LayerIndex) -> Result<BTreeSet<LayerId>, LayerError> {
+        let (mut needed, mut deep) = (BTreeSet::new(), BTreeSet::new());
+        for holder in index.holders() {
+            let below = self.needed_by(&holder)?;
+            if below.len() > 1 {
+                deep.insert(holder);
+            }
+            needed.extend(below);
+        }
+        Ok(if needed.len() > MAX_NEEDED { deep } else { BTreeSet::new() })
+    }
+
+    /// Returns the layers that must stay for one, itself among them.
+    fn needed_by(&self, id: &LayerId) -> Result<BTreeSet<LayerId>, LayerError> {
+        let (mut needed, mut open) = (BTreeSet::new(), vec![*id]);
+        while let Some(id) = open.pop() {
+            if needed.insert(id) {
+                open.extend(&self.require(&id)?.meta().holders);
+            }
+        }
+        Ok(needed)
     }
 
     /// Returns an empty scratch directory.
@@ -102,7 +131,7 @@ impl LayerStore {
             self.fulfil(&holder)?;
         }
         let bytes = index.encode();
-        let meta = LayerMeta::new(&self.shared, &NewMeta { kind, created, index, index_bytes: bytes.len() });
+        let meta = LayerMeta::new(&self.shared, &NewMeta { kind, created, index, index_bytes: bytes.len() })?;
         for (name, bytes) in [("index", bytes), ("meta", seal(&meta))] {
             let path = scratch.path.join(name);
             reach(Point::IndexWrite).and_then(|()| std::fs::write(&path, bytes)).at("write", &path)?;

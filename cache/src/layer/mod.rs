@@ -38,7 +38,7 @@ pub use store::{Layer, LayerStore};
 pub use upper::{LeftOut, UpperError, Written};
 
 pub(crate) use derived::is_ready as is_derived_ready;
-pub(crate) use meta::{layer_directory, read_meta};
+pub(crate) use meta::{layer_directory, needed_by, read_meta};
 pub(crate) use store::{Held, hold};
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl LayerStore {
         own_all(&mut index);
         let encoded = index.encode();
         let new = NewMeta { kind: LayerKind::Made, created, index: &index, index_bytes: encoded.len() };
-        let meta = LayerMeta::new(&self.shared, &new);
+        let meta = LayerMeta::new(&self.shared, &new)?;
         let index =
             IndexFile::from_bytes(encoded).map_err(|source| LayerError::Index { layer: *id, source })?;
         let promised = Promised { created, diff_id, blob, codec, supplier };

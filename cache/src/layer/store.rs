@@ -9,7 +9,7 @@ use mica_image::tree::{MergedTree, TreeLayer};
 use mica_image::{DiffId, LayerId};
 
 use super::error::LayerError;
-use super::meta::{CompressedBlob, LayerMeta, is_usable, layer_directory};
+use super::meta::{CompressedBlob, LayerMeta, layer_directory, use_whole};
 use super::promise::Promised;
 use crate::files::{FileError, read_optional};
 use crate::lease::Pin;
@@ -206,13 +206,7 @@ pub(crate) fn hold(shared: &Shared, id: &LayerId) -> Result<Option<Arc<LayerMeta
 
 /// Returns what is known of a layer and everything that must stay for it.
 pub(super) fn look(shared: &Shared, id: &LayerId) -> Result<Option<(LayerMeta, Vec<Pin>)>, FileError> {
-    let Some(meta) = is_usable(shared, id)? else { return Ok(None) };
-    let mut pins = vec![Pin::Layer(*id)];
-    for holder in &meta.holders {
-        if is_usable(shared, holder)?.is_none() {
-            return Ok(None);
-        }
-        pins.push(Pin::Layer(*holder));
-    }
+    let Some((meta, needed)) = use_whole(shared, id)? else { return Ok(None) };
+    let pins = needed.into_iter().map(Pin::Layer).collect();
     Ok(Some((meta, pins)))
 }

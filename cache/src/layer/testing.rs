@@ -1,12 +1,14 @@
 //! Entries and layers for tests.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use mica_image::index::{Bytes, Entry, LayerIndex, LayerPath, Node, Time, TimeKind};
-use mica_image::{FileDigest, LayerId};
+use mica_image::tar::{IndexOnly, TarLimits, TarOptions, read_layer};
+use mica_image::{ContentDigest, DiffId, FileDigest, LayerId};
 
-use super::{Committed, LayerStore};
+use super::{Committed, ImportedBlob, Layer, LayerStore};
 use crate::{Ownership, Store};
 
 /// A store in a temporary directory. Tests run as whatever user there is.
@@ -97,4 +99,43 @@ pub(crate) fn commit(layers: &LayerStore, entries: Vec<Entry>, contents: &[(&str
     let scratch = layers.begin().unwrap();
     write_own(&scratch.files(), &index, &contents);
     layers.commit(scratch, index, 1_700_000_000).unwrap()
+}
+
+/// Imports a layer from its tar, in a blob of its own.
+pub(crate) fn import(store: &Store, tar: &[u8]) -> (Layer, DiffId, ContentDigest) {
+    let mut gzip = mica_image::compress::GzipEncoder::new(Vec::new(), 6, 1).unwrap();
+    gzip.write_all(tar).unwrap();
+    let blob = gzip.finish().unwrap();
+    let digest = store.blobs().put(&blob).unwrap();
+    let index = read_layer(tar, &TarLimits::default(), &mut IndexOnly).unwrap();
+    let diff_id = DiffId::from_bytes(*ContentDigest::of(tar).as_bytes());
+    let imported = ImportedBlob { digest, size: blob.len() as u64, media_type: "gzip".into() };
+    let layer = store.layers().import(index, diff_id, imported, &Vec::new(), 5).unwrap();
+    (layer, diff_id, digest)
+}
+
+/// The tar of a layer with an object of each kind.
+pub(crate) fn base_tar() -> Vec<u8> {
+    let (_home, store) = store();
+    let mut link = file("usr/link", b"");
+    link.node = Node::HardLink { target: b"usr/a".to_vec() };
+    let mut setuid = file("usr/a", b"hello");
+    setuid.mode = 0o4755;
+    let opaque = entry("opaque", Node::Directory { opaque: true });
+    let mut entries = vec![
+        directory("usr"),
+        setuid,
+        link,
+        symlink("usr/s", "a"),
+        entry("gone", Node::Whiteout),
+        opaque,
+        entry("pipe", Node::Fifo),
+    ];
+    for entry in &mut entries {
+        entry.mtime.kind = TimeKind::Set;
+    }
+    let made = commit(&store.layers(), entries, &[("usr/a", b"hello")]).layer;
+    let mut tar = Vec::new();
+    made.write_tar(&mut tar, &TarOptions::default()).unwrap();
+    tar
 }

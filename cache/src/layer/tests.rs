@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mica_image::index::{Bytes, Entry, LayerIndex, LayerLookup, Node, TimeKind};
-use mica_image::tar::{IndexOnly, TarLimits, TarOptions, read_layer};
+use mica_image::index::{Bytes, Entry, LayerIndex, LayerLookup, Node};
+use mica_image::tar::TarOptions;
 use mica_image::tree::{FileTree, TreeLayer};
 use mica_image::{ContentDigest, DiffId, LayerId};
 use proptest::prelude::*;
 
-use super::testing::{commit, directory, entry, file, file_in, store, symlink};
+use super::testing::{base_tar, commit, directory, entry, file, file_in, import, store, symlink};
 use super::view::View;
-use super::{ImportedBlob, LayerError, LayerStore, MAX_HOLDERS, Place, Wanted};
+use super::{LayerError, LayerStore, MAX_HOLDERS, Place, Wanted};
 use crate::Store;
 
 fn layer(id: LayerId) -> TreeLayer {
@@ -350,43 +350,6 @@ fn the_lowest_of_very_many_layers_are_merged() {
     assert_eq!(layers.tree(&tree).unwrap().children(b"").unwrap().len(), 499);
 }
 
-fn import(store: &Store, tar: &[u8]) -> (super::Layer, DiffId, ContentDigest) {
-    let mut gzip = mica_image::compress::GzipEncoder::new(Vec::new(), 6, 1).unwrap();
-    gzip.write_all(tar).unwrap();
-    let blob = gzip.finish().unwrap();
-    let digest = store.blobs().put(&blob).unwrap();
-    let index = read_layer(tar, &TarLimits::default(), &mut IndexOnly).unwrap();
-    let diff_id = DiffId::from_bytes(*ContentDigest::of(tar).as_bytes());
-    let imported = ImportedBlob { digest, size: blob.len() as u64, media_type: "gzip".into() };
-    let layer = store.layers().import(index, diff_id, imported, &Vec::new(), 5).unwrap();
-    (layer, diff_id, digest)
-}
-
-fn base_tar() -> Vec<u8> {
-    let (_home, store) = store();
-    let mut link = file("usr/link", b"");
-    link.node = Node::HardLink { target: b"usr/a".to_vec() };
-    let mut setuid = file("usr/a", b"hello");
-    setuid.mode = 0o4755;
-    let opaque = entry("opaque", Node::Directory { opaque: true });
-    let mut entries = vec![
-        directory("usr"),
-        setuid,
-        link,
-        symlink("usr/s", "a"),
-        entry("gone", Node::Whiteout),
-        opaque,
-        entry("pipe", Node::Fifo),
-    ];
-    for entry in &mut entries {
-        entry.mtime.kind = TimeKind::Set;
-    }
-    let made = commit(&store.layers(), entries, &[("usr/a", b"hello")]).layer;
-    let mut tar = Vec::new();
-    made.write_tar(&mut tar, &TarOptions::default()).unwrap();
-    tar
-}
-
 #[test]
 fn an_imported_layer_is_unpacked_when_somebody_looks_inside() {
     let (_home, store) = store();
@@ -443,4 +406,66 @@ fn an_unpacked_directory_of_another_boot_is_made_again_unless_it_was_synced() {
     let before = fs::metadata(&files).unwrap().ino();
     last.layers().ensure_files(&imported.id()).unwrap();
     assert_eq!(fs::metadata(&files).unwrap().ino(), before);
+}
+
+#[test]
+fn a_layer_needs_what_its_holders_need() {
+    let (home, store) = store();
+    let layers = store.layers();
+    let a = commit(&layers, vec![file("a", b"a")], &[("a", b"a")]).layer.id();
+    let b = commit(&layers, vec![file_in("a", b"a", a, b"a"), file("b", b"b")], &[("b", b"b")]).layer.id();
+    let c = commit(&layers, vec![file_in("b", b"b", b, b"b")], &[]).layer;
+    assert_eq!(c.meta().holders, [b]);
+    let c = c.id();
+    drop((layers, store));
+    let open = || Store::open(&home.path().join("store"), super::testing::ownership()).unwrap();
+    assert!(open().layers().get(&c).unwrap().is_some());
+    fs::remove_dir_all(super::meta::layer_directory(&open().shared, &a)).unwrap();
+    assert!(open().layers().get(&b).unwrap().is_none() && open().layers().get(&c).unwrap().is_none());
+}
+
+#[test]
+fn a_holder_that_is_made_anew_may_have_its_bytes_elsewhere() {
+    let (home, store) = store();
+    let layers = store.layers();
+    let a = commit(&layers, vec![file("a", b"a")], &[("a", b"a")]).layer.id();
+    let b = commit(&layers, vec![file("b", b"a")], &[("b", b"a")]).layer.id();
+    let c = commit(&layers, vec![file_in("c", b"a", b, b"b")], &[]).layer.id();
+    fs::remove_dir_all(super::meta::layer_directory(&store.shared, &b)).unwrap();
+    drop((layers, store));
+    let store = Store::open(&home.path().join("store"), super::testing::ownership()).unwrap();
+    let again = commit(&store.layers(), vec![file_in("b", b"a", a, b"a")], &[]);
+    assert_eq!((again.layer.id(), again.existed), (b, false));
+    assert!(store.layers().get(&c).unwrap().is_none());
+    // What needs it is made anew in turn, and can be used then.
+    let made = commit(&store.layers(), vec![file_in("c", b"a", b, b"b")], &[]);
+    assert_eq!((made.layer.id(), made.existed), (c, false));
+    assert_eq!(made.layer.meta().holders, [a]);
+}
+
+#[test]
+fn a_long_history_of_small_changes_needs_few_layers() {
+    let (_home, store) = store();
+    let layers = store.layers();
+    let mut last =
+        commit(&layers, vec![file("f0", b"0"), file("base", b"base")], &[("f0", b"0"), ("base", b"base")]);
+    let mut most = 0;
+    for number in 1..60 {
+        let (name, content) = (format!("f{number}"), number.to_string());
+        // One new file; the one before lies in the layer before, the base in the first.
+        let before = (format!("f{}", number - 1), (number - 1).to_string());
+        let id = last.layer.id();
+        let entries = vec![
+            file(&name, content.as_bytes()),
+            file_in(&before.0, before.1.as_bytes(), id, before.0.as_bytes()),
+            file_in("base", b"base", id, b"base"),
+        ];
+        last = commit(&layers, entries, &[(&name, content.as_bytes())]);
+        let mut metas = BTreeMap::new();
+        for id in layers.list().unwrap() {
+            metas.insert(id, super::meta::read_meta(&store.shared, &id).unwrap().unwrap());
+        }
+        most = most.max(super::needed_by(&last.layer.id(), &metas).len());
+    }
+    assert!((3..=17).contains(&most), "{most}");
 }
