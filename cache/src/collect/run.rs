@@ -27,29 +27,29 @@ pub(super) enum Intent {
 }
 
 pub(super) struct Collection<'a> {
-    store: &'a Store,
-    policy: &'a KeepPolicy,
-    intent: Intent,
+    pub(super) store: &'a Store,
+    pub(super) policy: &'a KeepPolicy,
+    pub(super) intent: Intent,
     /// When the collection began; what was used later is in use.
     start: FsTime,
     /// What was pinned then.
     pins: HashSet<Pin>,
-    metas: BTreeMap<LayerId, LayerMeta>,
-    sizes: Sizes<'a>,
-    needed: Needed,
-    report: Report,
+    pub(super) metas: BTreeMap<LayerId, LayerMeta>,
+    pub(super) sizes: Sizes<'a>,
+    pub(super) needed: Needed,
+    pub(super) report: Report,
 }
 
 #[derive(Default)]
-struct Needed {
-    layers: BTreeSet<LayerId>,
+pub(super) struct Needed {
+    pub(super) layers: BTreeSet<LayerId>,
     /// Tars of imported layers that are needed by name; of a layer that is not here, all are.
     tars: BTreeMap<LayerId, BTreeSet<DiffId>>,
-    blobs: BTreeSet<ContentDigest>,
+    pub(super) blobs: BTreeSet<ContentDigest>,
     images: BTreeSet<ContentDigest>,
-    details: HashSet<String>,
+    pub(super) details: HashSet<String>,
     merged: HashSet<TreeHash>,
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl<'a> Collection<'a> {
@@ -79,7 +79,8 @@ impl<'a> Collection<'a> {
         self.metas = self.metas()?;
         self.needed.bytes = self.sizes.rest()?;
         self.keep_pinned()?;
-        let (resolved, mut items) = self.collect_images()?;
+        let resolved = self.images().all_resolved()?;
+        let mut items = self.collect_images(&resolved)?;
         let needed_bytes = self.needed.bytes;
         items.extend(room::records(self.store)?);
         if self.policy.max_bytes.is_some() {
@@ -118,13 +119,12 @@ impl<'a> Collection<'a> {
     }
 
     /// Removes images the policy does not keep and keeps what the others need; returns those that are kept while there is room.
-    fn collect_images(&mut self) -> Result<(Vec<(PathBuf, Resolved)>, Vec<Item>), FileError> {
+    fn collect_images(&mut self, resolved: &[(PathBuf, Resolved)]) -> Result<Vec<Item>, FileError> {
         let mut tagged: BTreeSet<ContentDigest> = BTreeSet::new();
         for version in self.collect_versions()? {
             tagged.insert(version.image);
             tagged.extend(version.info.platforms.values());
         }
-        let resolved = self.images().all_resolved()?;
         let pulled: BTreeSet<_> = resolved.iter().map(|(_, resolved)| resolved.image).collect();
         let mut items = Vec::new();
         for image in self.images().list()? {
@@ -142,7 +142,7 @@ impl<'a> Collection<'a> {
                 self.remove_image(&image)?;
             }
         }
-        Ok((resolved, items))
+        Ok(items)
     }
 
     /// Returns when an image was stored, named or opened last.
@@ -153,7 +153,7 @@ impl<'a> Collection<'a> {
     }
 
     /// A build that has stored its image and not named it yet holds the configuration: then it stays.
-    fn remove_image(&mut self, image: &ImageRecord) -> Result<(), FileError> {
+    pub(super) fn remove_image(&mut self, image: &ImageRecord) -> Result<(), FileError> {
         let path = self.images().image_path(&image.id);
         if self.remove_victim(&path, &path, Pin::Blob(image.id))? {
             self.report.images += 1;
@@ -194,7 +194,7 @@ impl<'a> Collection<'a> {
         Ok(kept)
     }
 
-    fn keep_image(&mut self, image: &ImageRecord) -> Result<(), FileError> {
+    pub(super) fn keep_image(&mut self, image: &ImageRecord) -> Result<(), FileError> {
         self.needed.images.insert(image.id);
         self.keep_blob(&image.id);
         if let Some(manifest) = &image.manifest {
@@ -225,7 +225,7 @@ impl<'a> Collection<'a> {
     }
 
     /// Keeps a layer with the layers that hold bytes for it and the blobs it came in.
-    fn keep_layer(&mut self, id: &LayerId) -> Result<(), FileError> {
+    pub(super) fn keep_layer(&mut self, id: &LayerId) -> Result<(), FileError> {
         for id in self.keep_layer_alone(id) {
             for instance in self.layers().instances(&id)? {
                 self.needed.tars.entry(id).or_default().insert(instance.diff_id);
@@ -247,7 +247,7 @@ impl<'a> Collection<'a> {
     }
 
     /// Returns what a layer takes that goes only with it.
-    fn layer_bytes(&mut self, id: &LayerId) -> u64 {
+    pub(super) fn layer_bytes(&mut self, id: &LayerId) -> u64 {
         let Some(meta) = self.metas.get(id) else { return 0 };
         let description = self.sizes.description(meta.index_bytes);
         description + if meta.kind == LayerKind::Made { self.sizes.part(id, Part::Files) } else { 0 }
@@ -257,104 +257,6 @@ impl<'a> Collection<'a> {
         if self.needed.blobs.insert(*digest) {
             self.needed.bytes += self.sizes.blob(digest);
         }
-    }
-
-    /// Returns the directories of layers that can be made again.
-    fn derived(&self) -> Result<Vec<Item>, FileError> {
-        let mut items = Vec::new();
-        for (id, meta) in &self.metas {
-            let directory = layer_directory(&self.store.shared, id);
-            let Some(used) = last_use(&directory.join("meta"))? else { continue };
-            let is_derived = |part: &Part| meta.kind == LayerKind::Imported || *part == Part::Full;
-            for part in Part::ALL.into_iter().filter(is_derived) {
-                if directory.join(part.name()).is_dir() {
-                    items.push(Item { used, what: What::Derived(*id, part) });
-                }
-            }
-        }
-        Ok(items)
-    }
-
-    /// Returns the cache mounts; taking one marks its `id` as used.
-    fn mounts(&self) -> Result<Vec<Item>, FileError> {
-        let mut items = Vec::new();
-        for (path, bytes) in self.sizes.mounts()? {
-            let Some(used) = last_use(&path.join("id"))? else { continue };
-            items.push(Item { used, what: What::Mount(path, bytes) });
-        }
-        Ok(items)
-    }
-
-    /// Removes what went unused for too long, and all from the first that needs more room than there is.
-    fn collect_items(&mut self, items: Vec<Item>) -> Result<(), FileError> {
-        let mut is_full = false;
-        for Item { used, what } in items {
-            is_full |=
-                self.policy.max_bytes.is_some_and(|max| self.needed.bytes + self.added_bytes(&what) > max);
-            match what {
-                What::Record(path, Some(record)) if !is_full && !self.is_stale(used) => {
-                    drop(path);
-                    self.keep_record(&record)?;
-                }
-                What::Record(path, _) => {
-                    self.report.records += usize::from(self.remove_unused_file(&path)?);
-                }
-                What::Image(image) if is_full => self.remove_image(&image)?,
-                What::Image(image) => self.keep_image(&image)?,
-                What::Derived(id, part) if is_full => self.remove_derived(&id, part)?,
-                What::Derived(id, part) => self.needed.bytes += self.sizes.part(&id, part),
-                What::Mount(path, bytes) if is_full => self.remove_mount(&path, bytes)?,
-                What::Mount(_, bytes) => self.needed.bytes += bytes,
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns what would be needed in addition.
-    fn added_bytes(&mut self, what: &What) -> u64 {
-        match what {
-            What::Image(image) => image.tree.iter().map(|layer| self.added_by_layer(&layer.id)).sum(),
-            What::Record(_, record) => record.as_ref().map_or(0, |record| self.added_by_layer(&record.layer)),
-            What::Derived(id, part) => self.sizes.part(id, *part),
-            What::Mount(_, bytes) => *bytes,
-        }
-    }
-
-    fn added_by_layer(&mut self, id: &LayerId) -> u64 {
-        let mut new = needed_by(id, &self.metas);
-        new.retain(|id| !self.needed.layers.contains(id));
-        let blobs = |id: &LayerId| self.store.layers().instances(id).unwrap_or_default();
-        let in_blobs: u64 = new
-            .iter()
-            .flat_map(blobs)
-            .filter(|instance| !self.needed.blobs.contains(&instance.digest))
-            .map(|instance| self.sizes.blob(&instance.digest))
-            .sum();
-        in_blobs + new.iter().map(|id| self.layer_bytes(id)).sum::<u64>()
-    }
-
-    fn keep_record(&mut self, record: &CacheRecord) -> Result<(), FileError> {
-        self.keep_layer(&record.layer)?;
-        let details = record.parts.iter().filter_map(|part| part.detail).chain(record.log);
-        self.needed.details.extend(details.map(|detail| detail.hex()));
-        Ok(())
-    }
-
-    /// Removes a directory that can be made again, unless somebody uses the layer.
-    fn remove_derived(&mut self, id: &LayerId, part: Part) -> Result<(), FileError> {
-        let directory = layer_directory(&self.store.shared, id);
-        self.remove_victim(&directory.join(part.name()), &directory.join("meta"), Pin::Layer(*id))?;
-        Ok(())
-    }
-
-    /// Removes the directories of a cache mount that nobody uses.
-    fn remove_mount(&mut self, path: &Path, bytes: u64) -> Result<(), FileError> {
-        if self.intent == Intent::Remove && self.store.mounts().prune_directory(path)? == 0 {
-            return Ok(());
-        }
-        self.report.mounts += 1;
-        self.report.bytes += bytes;
-        Ok(())
     }
 
     /// Removes the directories of keys without records, and lists of keys that nobody noted for long.
@@ -466,7 +368,7 @@ impl<'a> Collection<'a> {
     }
 
     /// Removes something others may look up; false if somebody came to use it.
-    fn remove_victim(&mut self, path: &Path, marker: &Path, pin: Pin) -> Result<bool, FileError> {
+    pub(super) fn remove_victim(&mut self, path: &Path, marker: &Path, pin: Pin) -> Result<bool, FileError> {
         if self.intent == Intent::Count {
             return self.count_victim(path, marker);
         }
@@ -495,7 +397,7 @@ impl<'a> Collection<'a> {
     }
 
     /// Removes a small file nobody pins, unless it was used since the collection began.
-    fn remove_unused_file(&mut self, path: &Path) -> Result<bool, FileError> {
+    pub(super) fn remove_unused_file(&mut self, path: &Path) -> Result<bool, FileError> {
         if self.intent == Intent::Count {
             return self.count_victim(path, path);
         }
@@ -511,7 +413,7 @@ impl<'a> Collection<'a> {
         Ok(is_gone)
     }
 
-    fn is_stale(&self, used: FsTime) -> bool {
+    pub(super) fn is_stale(&self, used: FsTime) -> bool {
         let Some(limit) = self.policy.records_for else { return false };
         let age = self.start.seconds.saturating_sub(used.seconds);
         used < self.start && u64::try_from(age).unwrap_or(0) >= limit.as_secs()

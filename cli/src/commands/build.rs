@@ -43,7 +43,7 @@ pub(super) fn run(
     for notice in arguments.notices() {
         say(&notice);
     }
-    let engine = setup::engine(global, environment)?;
+    let engine = setup::engine_for_steps(global, environment)?;
     // A context from standard input lies in a file that lasts as long as this.
     let _spooled = take_standard_input(arguments, &mut request, &engine)?;
     let runtime = setup::runtime()?;
@@ -281,7 +281,8 @@ pub(super) fn explain(error: &BuildError, paint: Paint) -> Failure {
                 say_block(&place);
             }
             let line = step.line.map_or_else(String::new, |line| format!("{}:{line}: ", dockerfile.name));
-            let failure = Failure::plain(format!("failed to solve: {line}{message}")).with_hint(error.hint());
+            let failure = Failure::plain(format!("failed to solve: {line}{message}"));
+            let failure = failure.because_of(error).with_hint(error.hint());
             if matches!(cause, StepError::Base(base) if base.is_unavailable()) {
                 failure.unavailable()
             } else {
@@ -290,8 +291,8 @@ pub(super) fn explain(error: &BuildError, paint: Paint) -> Failure {
         }
         BuildError::Base { diagnostic, dockerfile, error } => {
             show_diagnostics(std::slice::from_ref(diagnostic), dockerfile, paint);
-            let failure =
-                Failure::plain(format!("failed to solve: {}", chain(error))).with_hint(error.hint());
+            let failure = Failure::plain(format!("failed to solve: {}", chain(error)));
+            let failure = failure.because_of(error).with_hint(error.hint());
             if error.is_unavailable() { failure.unavailable() } else { failure }
         }
         BuildError::Panicked(_) => Failure::bug(error.to_string()),

@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use rustix::io::Errno;
+
 use super::say;
 use crate::arguments::ArgumentError;
 use crate::engine::chain;
@@ -24,28 +26,36 @@ pub(crate) struct Failure {
     code: u8,
     message: String,
     hint: Option<String>,
+    /// The way out where nobody knows a better one.
+    usual_hint: Option<&'static str>,
 }
 
 impl Failure {
     /// Something on this machine failed.
-    pub(super) fn local(action: impl Into<String>, error: impl Error) -> Self {
-        Self { code: FAILED, message: format!("{}: {}", action.into(), chain(&error)), hint: None }
+    pub(super) fn local(action: impl Into<String>, error: impl Error + 'static) -> Self {
+        let message = format!("{}: {}", action.into(), chain(&error));
+        Self { message, ..Self::of(&error) }
     }
 
     /// An error that says it all.
-    pub(super) fn of(error: &dyn Error) -> Self {
-        Self { code: FAILED, message: chain(error), hint: None }
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        Self::plain(chain(error)).because_of(error)
+    }
+
+    /// With what usually helps against what the system says.
+    pub(super) fn because_of(self, error: &(dyn Error + 'static)) -> Self {
+        Self { usual_hint: usual_hint(error), ..self }
     }
 
     /// A message alone.
     pub(super) fn plain(message: impl Into<String>) -> Self {
-        Self { code: FAILED, message: message.into(), hint: None }
+        Self { code: FAILED, message: message.into(), hint: None, usual_hint: None }
     }
 
     /// A bug of ours.
     pub(super) fn bug(message: impl Into<String>) -> Self {
         let hint = Some("this is a bug in mica: please report it with the command and its output".to_owned());
-        Self { code: BUG, message: message.into(), hint }
+        Self { code: BUG, hint, ..Self::plain(message) }
     }
 
     /// With what to do about it.
@@ -70,7 +80,7 @@ impl Failure {
         if !self.message.is_empty() {
             say(&format!("{} {}", paint.tint(Tone::Bad, "error:"), self.message));
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = self.hint.as_deref().or(self.usual_hint) {
             say(&format!("{} {hint}", paint.tint(Tone::Accent, "help:")));
         }
         ExitCode::from(self.code)
@@ -79,6 +89,50 @@ impl Failure {
 
 impl From<ArgumentError> for Failure {
     fn from(error: ArgumentError) -> Self {
-        Self { code: USAGE, message: chain(&error), hint: error.hint() }
+        Self { code: USAGE, hint: error.hint(), ..Self::plain(chain(&error)) }
+    }
+}
+
+/// What helps against an error of the operating system, wherever in the chain of causes it is.
+fn usual_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let code = match error.downcast_ref::<std::io::Error>() {
+            Some(error) => error.raw_os_error(),
+            None => error.downcast_ref::<Errno>().map(|errno| errno.raw_os_error()),
+        };
+        match code.map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC | Errno::DQUOT) => {
+                return Some(
+                    "free some space: `mica prune` removes what no kept version needs, `mica du` tells what there is",
+                );
+            }
+            Some(Errno::MFILE | Errno::NFILE) => {
+                return Some("allow more open files: `ulimit -n` tells how many there may be");
+            }
+            Some(Errno::ROFS) => {
+                return Some("write to another place: this file system is mounted read-only");
+            }
+            _ => next = error.source(),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_has_a_way_out_wherever_it_is_said() {
+        let full = || std::io::Error::from(Errno::NOSPC);
+        let within = mica_cache::FileError::new("write", "/x", full());
+        assert!(usual_hint(&within).is_some_and(|hint| hint.contains("mica prune")));
+        let wrapped = std::io::Error::other(mica_cache::FileError::new("write", "/x", full()));
+        assert!(usual_hint(&wrapped).is_some());
+        assert!(usual_hint(&Errno::MFILE).is_some_and(|hint| hint.contains("ulimit")));
+        assert_eq!(usual_hint(&std::io::Error::from(Errno::NOENT)), None);
+        let failure = Failure::of(&within).with_hint(Some("better".to_owned()));
+        assert_eq!(failure.hint.as_deref(), Some("better"));
     }
 }

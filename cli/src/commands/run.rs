@@ -20,7 +20,8 @@ pub(super) fn run(
 ) -> Result<ExitCode, Failure> {
     let request =
         run_request(arguments, environment).map_err(|error| Failure::from(error).with_code(MICA_FAILED))?;
-    let engine = setup::engine(global, environment).map_err(|failure| failure.with_code(MICA_FAILED))?;
+    let engine =
+        setup::engine_for_steps(global, environment).map_err(|failure| failure.with_code(MICA_FAILED))?;
     let runtime = setup::runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = setup::Signals::new();

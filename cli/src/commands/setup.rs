@@ -37,15 +37,29 @@ pub(super) fn arm(environment: &dyn Environment) -> Result<(), mica_image::fault
 ///
 /// Must be called before any thread is started.
 pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> Result<Engine, Failure> {
+    open(global, environment).map(|(engine, _)| engine)
+}
+
+/// Does what [`engine`] does for a command that runs steps, which must know whose their files are.
+pub(super) fn engine_for_steps(
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<Engine, Failure> {
+    let (engine, why_single) = open(global, environment)?;
+    if let Some(why) = why_single {
+        say(&format!("warning: all files belong to one user in this build: {why}"));
+    }
+    Ok(engine)
+}
+
+fn open(global: &GlobalOptions, environment: &dyn Environment) -> Result<(Engine, Option<String>), Failure> {
     let root = store_root(global, environment)?;
     let configuration = Configuration::find(environment).map_err(|error| Failure::of(&error))?;
     let entered = enter_user_namespace(IdMapping::Auto).map_err(|error| {
         Failure::of(&error)
             .with_hint(Some("`mica doctor` tells what is missing and how to mend it".to_owned()))
     })?;
-    if let Some(why) = &entered.why_single {
-        say(&format!("warning: all files belong to one user in this build: {why}"));
-    }
+    let why_single = entered.why_single.clone();
     let options = EngineOptions {
         root,
         entered,
@@ -63,10 +77,11 @@ pub(super) fn engine(global: &GlobalOptions, environment: &dyn Environment) -> R
             versions: configuration.store.keep_versions.map(NonZeroUsize::get),
         },
     };
-    Engine::open(options).map_err(|error| {
+    let engine = Engine::open(options).map_err(|error| {
         let hint = error.hint().map(str::to_owned);
         Failure::of(&error).with_hint(hint)
-    })
+    })?;
+    Ok((engine, why_single))
 }
 
 /// Makes the request of a build, with what the configuration says where the command line does not.

@@ -38,7 +38,7 @@ pub(super) fn mount_proc(setup: &mut Setup) -> Result<(), Failed> {
         }
         proc => proc.attempt(|| "make `/proc`".into())?,
     };
-    let target = setup.mount_point("/proc", Stub::Directory)?;
+    let target = own_directory(setup, "/proc")?;
     trees::attach(&proc, target).attempt(|| "mount `/proc`".into())?;
     setup.proc = Some(proc);
     Ok(())
@@ -56,11 +56,24 @@ pub(super) fn mount_sys(setup: &mut Setup) -> Result<(), Failed> {
         }
         sys => sys.attempt(|| "make `/sys`".into())?,
     };
-    let target = setup.mount_point("/sys", Stub::Directory)?;
+    let target = own_directory(setup, "/sys")?;
     trees::attach(&sys, target).attempt(|| "mount `/sys`".into())?;
     mount_cgroups(&sys, access)?;
     setup.sys = Some(sys);
     Ok(())
+}
+
+/// Returns the directory of the image that the kernel's files are mounted on.
+fn own_directory(setup: &mut Setup, path: &str) -> Result<OwnedFd, Failed> {
+    let target = setup.mount_point(path, Stub::Directory)?;
+    let kind = place::file_type(&target).attempt(|| format!("look at `{path}`"))?;
+    if kind != FileType::Directory {
+        let what = format!(
+            "the image has something else there than a directory; remove it before the step: a step needs `{path}`"
+        );
+        return Err(Failed::because(format!("mount `{path}`"), what));
+    }
+    Ok(target)
 }
 
 /// Shows the step its own control group, where the host uses the unified hierarchy.

@@ -423,7 +423,8 @@ fn blob_name(blob: &Descriptor) -> String {
 
 /// Opens a regular file below a directory; no link leads out of it.
 fn open_below(directory: &RootDir, name: &str) -> io::Result<(File, u64)> {
-    let file = directory.open_file(name.as_bytes())?;
+    // Some tools lay a blob in one place of the layout and link to it from others.
+    let file = directory.open_linked_file(name.as_bytes())?;
     let size = file.metadata()?.len();
     Ok((file, size))
 }

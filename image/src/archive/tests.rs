@@ -353,11 +353,24 @@ fn a_missing_blob_is_named() {
         || ImageArchive::open(directory.path(), directory.path()).unwrap().open_blob(&blob).err().unwrap();
     fs::remove_file(directory.path().join(&name)).unwrap();
     assert!(open().to_string().contains(&format!("`{name}` is missing")));
-    // A link out of the directory is not followed, whatever it leads to.
+    // A link that stays in the directory is followed, one out of it is not, whatever it leads to.
+    let link = directory.path().join(&name);
+    fs::write(directory.path().join("elsewhere"), LAYER).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere", &link).unwrap();
+    let mut content = Vec::new();
+    let archive = ImageArchive::open(directory.path(), directory.path()).unwrap();
+    archive.open_blob(&blob).unwrap().read_to_end(&mut content).unwrap();
+    assert_eq!(content, LAYER);
+    fs::remove_file(&link).unwrap();
     let outside = tempfile::NamedTempFile::new().unwrap();
     fs::write(outside.path(), LAYER).unwrap();
     std::os::unix::fs::symlink(outside.path(), directory.path().join(&name)).unwrap();
-    assert!(open().to_string().contains("cannot read"));
+    // An absolute link begins at the layout, where nothing is.
+    assert!(open().to_string().contains("missing"));
+    fs::remove_file(&link).unwrap();
+    let up = format!("../../..{}", outside.path().display());
+    std::os::unix::fs::symlink(up, &link).unwrap();
+    assert!(open().to_string().contains("missing"));
 }
 
 #[test]
