@@ -15,6 +15,7 @@ mod files;
 mod hash;
 mod lease;
 mod locks;
+mod reserve;
 mod sealed;
 mod xattrs;
 

@@ -30,6 +30,7 @@
 //! ├── mounts/<hex>/                 cache mounts
 //! ├── locks/                        store · collect · leases/<id> · steps/<key> · unpack/<layer id> · mounts/
 //! ├── builds/                       what builds did and printed (written by the engine)
+//! ├── reserve                       room that is given up where the disk is full and something is to be removed
 //! ├── sizes                         what the directories of layers take on the disk
 //! └── scratch/<lease id>/           what is being made; removed with its lease
 //! ```
@@ -226,6 +227,7 @@ impl Store {
         if volatile.is_empty() && !shared.changed.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        crate::reserve::keep(&shared.root);
         let directory = fs::File::open(&shared.root).at("open", &shared.root)?;
         reach(Point::Sync)
             .and_then(|()| Ok(rustix::fs::syncfs(&directory)?))

@@ -19,8 +19,11 @@ mod tests;
 
 pub use policy::{Forecast, KeepImages, KeepPolicy, Report};
 
+use std::io;
+
 use crate::files::FileError;
 use crate::locks::{Hold, LockError, LockFile};
+use crate::reserve;
 use crate::store::Store;
 use run::{Collection, Intent};
 use sizes::Sizes;
@@ -32,14 +35,26 @@ impl Store {
     pub fn collect(&self, policy: &KeepPolicy, cancelled: &dyn Fn() -> bool) -> Result<Report, LockError> {
         let lock = self.shared.root.join("locks/collect");
         let _lock = LockFile::acquire(&lock, Hold::Exclusive, cancelled)?;
-        Ok(Collection::run(self, policy, Intent::Remove)?.report)
+        Ok(self.collect_now(policy)?.report)
     }
 
     /// Does what [`Store::collect`] does, or nothing (`None`) if another process is at it.
     pub fn try_collect(&self, policy: &KeepPolicy) -> Result<Option<Forecast>, FileError> {
         let lock = self.shared.root.join("locks/collect");
         let Some(_lock) = LockFile::try_acquire(&lock, Hold::Exclusive)? else { return Ok(None) };
-        Collection::run(self, policy, Intent::Remove).map(Some)
+        self.collect_now(policy).map(Some)
+    }
+
+    /// Even to remove something takes a little room, for a lease and what is renamed away.
+    fn collect_now(&self, policy: &KeepPolicy) -> Result<Forecast, FileError> {
+        let root = &self.shared.root;
+        match self.shared.lease() {
+            Err(error) if error.io().kind() == io::ErrorKind::StorageFull && reserve::give_up(root)? => {}
+            lease => drop(lease?),
+        }
+        let done = Collection::run(self, policy, Intent::Remove)?;
+        reserve::keep(root);
+        Ok(done)
     }
 
     /// Tells what [`Store::collect`] would do now, and removes nothing.

@@ -15,7 +15,7 @@ use crate::images::{ImageRecord, ImageStore, Resolved, Version};
 use crate::layer::{FsTime, LayerKind, LayerMeta, LayerStore, layer_directory, needed_by, read_meta};
 use crate::lease::{Pin, living_pins};
 use crate::locks::{Hold, LockFile};
-use crate::record::{CacheRecord, TreeHash, numbered};
+use crate::record::{TreeHash, numbered};
 use crate::sealed::unseal;
 use crate::store::Store;
 

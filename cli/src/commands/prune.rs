@@ -151,6 +151,7 @@ fn what(part: &str) -> &'static str {
         "containers" => "what commands of `mica run` left",
         "contexts" => "what is known of build contexts",
         "scratch" | "locks" => "work going on",
+        "reserve" => "room that `mica prune` needs where the disk is full",
         _ => "",
     }
 }
