@@ -13,7 +13,8 @@ use rustix::fs::FallocateFlags;
 
 use crate::files::{FileError, remove_file};
 
-const SIZE: u64 = 1 << 20;
+/// Its bytes.
+pub(crate) const SIZE: u64 = 1 << 20;
 
 /// Makes the reserve, unless it is there. Where there is no room for it there is none to keep.
 pub(crate) fn keep(root: &Path) {

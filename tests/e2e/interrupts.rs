@@ -48,6 +48,31 @@ fn a_killed_build_leaves_no_process_and_the_next_one_cleans_up() {
     assert_nothing_is_left(&bench, seconds);
 }
 
+/// A step whose processes ignore what can be ignored: its own shell, one in a session of its own, one whose parent has gone.
+fn stubborn(bench: &Bench, seconds: &str) -> Running {
+    let ignore = "trap '' TERM INT HUP QUIT";
+    bench.dockerfile(&format!(
+        "FROM base\nRUN {ignore}; setsid sh -c \"{ignore}; sleep {seconds}\" & \\\n \
+         ( ( {ignore}; sleep {seconds} ) & ) ; echo started; {ignore}; sleep {seconds}; sleep {seconds}\n"
+    ));
+    let mut build = bench.start_build(&["-t", "app"]);
+    build.wait_for_output("started");
+    build
+}
+
+#[test]
+fn nothing_is_left_of_processes_that_ignore_every_signal() {
+    for (signal, code, seconds) in [(Signal::HUP, Some(129), "86414.5"), (Signal::QUIT, None, "86415.5")] {
+        let Some(bench) = Bench::with_base() else { return };
+        let build = stubborn(&bench, seconds);
+        build.signal(signal);
+        assert_eq!(build.end().0, code);
+        // Whoever dies of a signal cleans nothing up: the kernel ends the step, the next build removes the rest.
+        bench.dockerfile("FROM base\nRUN true\n").mica(&["build", "."]).succeeds();
+        assert_nothing_is_left(&bench, seconds);
+    }
+}
+
 #[test]
 fn an_interrupted_command_is_told_and_waited_for() {
     let Some(bench) = Bench::with_base() else { return };

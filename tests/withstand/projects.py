@@ -58,6 +58,11 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
+def nobodys(info):
+    info.uid, info.gid, info.uname, info.gname = 0, 0, "", ""
+    return info
+
+
 def shell_tar(trial):
     """A tar of a shell and the programs the projects use."""
     buffer = io.BytesIO()
@@ -66,7 +71,7 @@ def shell_tar(trial):
             directory = tarfile.TarInfo(name)
             directory.type, directory.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(directory)
-        tar.add(find_shell(trial), "bin/busybox", filter=lambda info: info.replace(uid=0, gid=0, uname="", gname=""))
+        tar.add(find_shell(trial), "bin/busybox", filter=nobodys)
         for name in NAMES:
             link = tarfile.TarInfo("bin/" + name)
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
@@ -207,7 +212,11 @@ class Registry:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_):
+                """A client that is killed in the middle is what it is there for."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.address = "127.0.0.1:%d" % self.server.server_address[1]

@@ -48,6 +48,8 @@ pub struct Report {
     pub images: usize,
     /// Records.
     pub records: usize,
+    /// Failures that were kept for a look.
+    pub failures: usize,
     /// Layers.
     pub layers: usize,
     /// Blobs.

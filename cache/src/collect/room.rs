@@ -6,6 +6,7 @@ use mica_image::LayerId;
 
 use super::run::{Collection, Intent, last_use};
 use super::sizes::Part;
+use crate::Failure;
 use crate::files::{FileError, list_sharded};
 use crate::images::ImageRecord;
 use crate::layer::{FsTime, LayerKind, layer_directory, needed_by};
@@ -25,6 +26,8 @@ pub(super) enum What {
     Image(Box<ImageRecord>),
     /// A record; `None` if it cannot be read.
     Record(PathBuf, Option<Box<CacheRecord>>),
+    /// What a step that failed left behind.
+    Failure(PathBuf, Box<Failure>),
     /// A directory of a layer that can be made again.
     Derived(LayerId, Part),
     /// A cache mount: its directory and its bytes.
@@ -36,7 +39,7 @@ impl What {
     fn path(&self) -> PathBuf {
         match self {
             Self::Image(image) => image.id.hex().into(),
-            Self::Record(path, _) | Self::Mount(path, _) => path.clone(),
+            Self::Record(path, _) | Self::Failure(path, _) | Self::Mount(path, _) => path.clone(),
             Self::Derived(id, part) => PathBuf::from(id.hex()).join(part.name()),
         }
     }
@@ -45,6 +48,16 @@ impl What {
 /// Orders them, what was used last first.
 pub(super) fn by_last_use(items: &mut [Item]) {
     items.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.what.path().cmp(&b.what.path())));
+}
+
+/// Returns all failures that are kept for a look.
+pub(super) fn failures(store: &Store) -> Result<Vec<Item>, FileError> {
+    let mut items = Vec::new();
+    for (path, failure) in store.failures().all()? {
+        let Some(used) = last_use(&path)? else { continue };
+        items.push(Item { used, what: What::Failure(path, Box::new(failure)) });
+    }
+    Ok(items)
 }
 
 /// Returns all records.
@@ -101,6 +114,12 @@ impl Collection<'_> {
                 What::Record(path, _) => {
                     self.report.records += usize::from(self.remove_unused_file(&path)?);
                 }
+                What::Failure(path, _)
+                    if (is_full || self.is_stale(used)) && self.remove_unused_file(&path)? =>
+                {
+                    self.report.failures += 1;
+                }
+                What::Failure(_, failure) => self.keep_failure(&failure)?,
                 What::Image(image) if is_full => self.remove_image(&image)?,
                 What::Image(image) => self.keep_image(&image)?,
                 What::Derived(id, part) if is_full => self.remove_derived(&id, part)?,
@@ -117,6 +136,7 @@ impl Collection<'_> {
         match what {
             What::Image(image) => image.tree.iter().map(|layer| self.added_by_layer(&layer.id)).sum(),
             What::Record(_, record) => record.as_ref().map_or(0, |record| self.added_by_layer(&record.layer)),
+            What::Failure(_, failure) => failure.layers.iter().map(|id| self.added_by_layer(id)).sum(),
             What::Derived(id, part) => self.sizes.part(id, *part),
             What::Mount(_, bytes) => *bytes,
         }
@@ -140,6 +160,11 @@ impl Collection<'_> {
         let details = record.parts.iter().filter_map(|part| part.detail).chain(record.log);
         self.needed.details.extend(details.map(|detail| detail.hex()));
         Ok(())
+    }
+
+    fn keep_failure(&mut self, failure: &Failure) -> Result<(), FileError> {
+        self.needed.details.insert(failure.steps.hex());
+        failure.layers.iter().try_for_each(|layer| self.keep_layer(layer))
     }
 
     /// Removes a directory that can be made again, unless somebody uses the layer.

@@ -85,11 +85,18 @@ fn directories_that_can_be_made_again_go_and_come_back() {
     let (home, store) = store();
     let (imported, diff_id, _) = import(&store, &base_tar());
     let id = imported.id();
-    let tree: Tree = vec![TreeLayer { id, diff_id: Some(diff_id) }];
+    let tree: Tree = vec![TreeLayer::imported(id, diff_id)];
     let config = store.blobs().put(b"config").unwrap();
     let platform = "linux/amd64".to_owned();
-    let known =
-        ImageRecord { id: config, tree: tree.clone(), platform, created: 0, manifest: None, lines: vec![] };
+    let known = ImageRecord {
+        id: config,
+        tree: tree.clone(),
+        platform,
+        created: 0,
+        manifest: None,
+        lines: vec![],
+        built_by: None,
+    };
     store.images().put(&known).unwrap();
     store.images().tag("base:latest", config, VersionInfo::default()).unwrap();
     let files = store.layers().ensure_files(&id).unwrap();
@@ -112,7 +119,7 @@ fn shown_in_full(store: &Store) -> std::path::PathBuf {
     let made: LayerId = commit(&layers, entries, &[]).layer.id();
     let id = image(store, &[made], b"in full");
     store.images().tag("full:latest", id, VersionInfo::default()).unwrap();
-    layers.lowers(&vec![TreeLayer { id: made, diff_id: None }]).unwrap().remove(0)
+    layers.lowers(&vec![TreeLayer::made(made)]).unwrap().remove(0)
 }
 
 #[test]
@@ -150,11 +157,19 @@ fn of_two_tars_of_one_layer_the_one_that_an_image_names_stays() {
     let id = imported.id();
     assert_eq!((same.id(), first == second), (id, false));
     let config = store.blobs().put(b"config").unwrap();
-    let tree: Tree = vec![TreeLayer { id, diff_id: Some(second) }];
+    let tree: Tree = vec![TreeLayer::imported(id, second)];
     let platform = "linux/amd64".to_owned();
     store
         .images()
-        .put(&ImageRecord { id: config, tree, platform, created: 0, manifest: None, lines: vec![] })
+        .put(&ImageRecord {
+            id: config,
+            tree,
+            platform,
+            created: 0,
+            manifest: None,
+            lines: vec![],
+            built_by: None,
+        })
         .unwrap();
     drop((imported, same, store));
     assert_eq!(collect(&home, &KeepPolicy::UNREACHABLE).blobs, 1);

@@ -9,7 +9,8 @@ use super::policy::{Forecast, KeepImages, KeepPolicy, Report};
 use super::room::{self, Item, What};
 use super::sizes::{Part, Sizes};
 use crate::files::{
-    FileError, list, list_sharded, remove_empty_directory, remove_file, remove_tree, rename_away,
+    FileError, list, list_sharded, read_optional, remove_empty_directory, remove_file, remove_tree,
+    rename_away,
 };
 use crate::images::{ImageRecord, ImageStore, Resolved, Version};
 use crate::layer::{FsTime, LayerKind, LayerMeta, LayerStore, layer_directory, needed_by, read_meta};
@@ -81,6 +82,7 @@ impl<'a> Collection<'a> {
         self.keep_pinned()?;
         let resolved = self.images().all_resolved()?;
         let mut items = self.collect_images(&resolved)?;
+        items.extend(room::failures(self.store)?);
         let needed_bytes = self.needed.bytes;
         items.extend(room::records(self.store)?);
         if self.policy.max_bytes.is_some() {
@@ -200,6 +202,7 @@ impl<'a> Collection<'a> {
         if let Some(manifest) = &image.manifest {
             self.keep_blob(manifest);
         }
+        self.needed.details.extend(image.built_by.map(|built_by| built_by.steps.hex()));
         for layer in &image.tree {
             match &layer.diff_id {
                 Some(diff_id) => self.keep_tar(&layer.id, diff_id)?,
@@ -296,7 +299,7 @@ impl<'a> Collection<'a> {
     /// Removes what is known of tars whose layer went or of which nothing needs just that one.
     fn collect_tars(&mut self) -> Result<(), FileError> {
         for (name, path) in list_sharded(&self.root("diff-ids"))? {
-            let id = crate::files::read_optional(&path)?.and_then(|bytes| unseal::<LayerId>(&bytes));
+            let id = read_optional(&path)?.and_then(|bytes| unseal::<LayerId>(&bytes));
             let is_there = id.is_some_and(|id| layer_directory(&self.store.shared, &id).is_dir());
             let diff_id = DiffId::from_hex(&name).ok();
             if !is_there || !self.is_needed_tar(id, diff_id) {
@@ -357,6 +360,12 @@ impl<'a> Collection<'a> {
                 {
                     lock.remove(&path);
                 }
+            }
+        }
+        for (_, path) in list_sharded(&self.root("mounted"))? {
+            let layer = read_optional(&path)?.and_then(|bytes| unseal::<LayerId>(&bytes));
+            if layer.is_none_or(|layer| !self.needed.layers.contains(&layer)) {
+                self.remove_unused_file(&path)?;
             }
         }
         for (_, path) in list(&self.root("contexts"))? {

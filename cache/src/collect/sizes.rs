@@ -13,6 +13,7 @@ use mica_image::{ContentDigest, LayerId};
 
 use crate::files::{FileError, allocated, list, list_sharded, read_optional};
 use crate::layer::layer_directory;
+use crate::reserve;
 use crate::sealed::{seal, unseal};
 use crate::store::Shared;
 
@@ -92,7 +93,9 @@ impl<'a> Sizes<'a> {
     /// Returns what everything takes that is no layer, no blob and no cache mount.
     pub(super) fn rest(&self) -> Result<u64, FileError> {
         let all = list(&self.shared.root)?.into_iter();
-        Ok(all.filter(|(name, _)| !PARTS.contains(&name.as_str())).map(|(_, path)| allocated(&path)).sum())
+        // The reserve counts whether or not it is there at this moment.
+        let rest = all.filter(|(name, _)| name != "reserve" && !PARTS.contains(&name.as_str()));
+        Ok(rest.map(|(_, path)| allocated(&path)).sum::<u64>() + reserve::SIZE)
     }
 
     /// Returns what the whole store takes.

@@ -199,7 +199,7 @@ fn a_failure_keeps_its_layers_until_it_is_old_or_in_the_way() {
     for spare in [
         KeepPolicy::UNREACHABLE,
         KeepPolicy { records_for: Some(std::time::Duration::from_secs(1000)), ..KeepPolicy::TAGGED },
-        KeepPolicy { max_bytes: Some(1000), ..KeepPolicy::UNREACHABLE },
+        KeepPolicy { max_bytes: Some(1 << 30), ..KeepPolicy::UNREACHABLE },
     ] {
         assert_eq!(collect(&home, &spare).failures, 0);
         assert!(has(&home, &layer));

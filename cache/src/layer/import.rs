@@ -19,7 +19,7 @@ use super::meta::{Instance, LayerKind, layer_directory};
 use super::store::{Layer, LayerStore};
 use super::write::{Source, WriteOptions, part_of, write_objects};
 use crate::blob::{BlobError, BlobStore};
-use crate::files::{FileError, list, make_directory, read_optional};
+use crate::files::{FileError, list, make_directory, read_optional, rename_over};
 use crate::locks::StepLock;
 use crate::sealed::{seal, unseal};
 
@@ -48,18 +48,24 @@ impl LayerStore {
         created: i64,
     ) -> Result<Layer, LayerError> {
         let id = index.layer_id();
-        let layer = match self.get(&id)?.filter(|_| !self.is_promised(&id)) {
-            Some(layer) => layer,
+        let ImportedBlob { digest, size, media_type } = blob;
+        let instance = seal(&Instance { diff_id, digest, size, media_type, lower: lower.clone() });
+        let (layer, existed) = match self.get(&id)?.filter(|_| !self.is_promised(&id)) {
+            Some(layer) => (layer, true),
             None => {
                 // Bytes that lie elsewhere are those of hard links into the tree below, which are few and stay there.
                 let index = super::flatten::flatten(self, index)?;
-                self.publish(self.scratch()?, id, &index, LayerKind::Imported, created)?.layer
+                let scratch = self.scratch()?;
+                // Without the tar it came in the layer would be there, and its bytes nowhere.
+                let path = scratch.path().join("instances").join(diff_id.hex());
+                rename_over(&self.shared.lease()?.fresh_file_with(&instance)?, &path)?;
+                let committed = self.publish(scratch, id, &index, LayerKind::Imported, created)?;
+                (committed.layer, committed.existed)
             }
         };
-        let ImportedBlob { digest, size, media_type } = blob;
-        let instance = Instance { diff_id, digest, size, media_type, lower: lower.clone() };
-        let path = layer.directory().join("instances").join(diff_id.hex());
-        self.shared.write(&path, &seal(&instance))?;
+        if existed {
+            self.shared.write(&layer.directory().join("instances").join(diff_id.hex()), &instance)?;
+        }
         self.shared.write(&self.diff_id_path(&diff_id), &seal(&id))?;
         Ok(layer)
     }

@@ -77,22 +77,11 @@ impl RootDir {
         let (parent, name) = self.parent(path)?;
         // Without NONBLOCK a named pipe in a file's place would be waited for.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        regular(fs::openat(parent, name, flags, Mode::empty())?)
-    }
-
-    /// Opens the regular file that `path` leads to for reading: a last link is followed as those before it are.
-    pub fn open_linked_file(&self, path: &[u8]) -> io::Result<File> {
-        const MOST_LINKS: usize = 40;
-        let mut path = path.to_vec();
-        for _ in 0..MOST_LINKS {
-            match self.open_file(&path) {
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
-                    path = beside(&path, &self.read_link(&path)?);
-                }
-                result => return result,
-            }
+        let fd = fs::openat(parent, name, flags, Mode::empty())?;
+        match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
+            FileType::RegularFile => Ok(File::from(fd)),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
         }
-        Err(Errno::LOOP.into())
     }
 
     /// Opens the regular file that `path` is, or that it leads to as a link, for reading.
@@ -250,22 +239,6 @@ impl RootDir {
 impl AsFd for RootDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// Returns the path that a link at `path` leads to; an absolute one begins at the root.
-fn beside(path: &[u8], target: &[u8]) -> Vec<u8> {
-    let slash = path.iter().rposition(|&byte| byte == b'/');
-    match slash {
-        Some(slash) if !target.starts_with(b"/") => [&path[..=slash], target].concat(),
-        _ => target.to_vec(),
-    }
-}
-
-fn regular(fd: OwnedFd) -> io::Result<File> {
-    match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
-        FileType::RegularFile => Ok(File::from(fd)),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
     }
 }
 
