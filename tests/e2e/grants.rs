@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::support::{Bench, has_peer, processes_saying, wait_until};
+use crate::support::{Bench, has_peer, processes_saying, skip, wait_until};
 
 /// Makes a key in the context.
 fn key(bench: &Bench, name: &str, passphrase: &str) {
@@ -143,4 +143,27 @@ fn without_the_cache_cache_mounts_begin_empty_too() {
     );
     bench.mica(&["build", "-o", "../third", "."]).succeeds();
     assert_eq!(std::fs::read_to_string(bench.path("third/log")).unwrap(), "x\nx\n");
+}
+
+#[test]
+fn the_helper_of_a_private_network_takes_no_mount_from_the_host() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("MICA_REQUIRE_SANDBOX", "only root's helpers share mounts with the machine");
+    }
+    let Some(bench) = Bench::with_base() else { return };
+    bench.dockerfile("FROM base\nRUN true\n");
+    // As `ip netns` does it: a shared directory below /run, in which others have mounted something.
+    const SCRIPT: &str = "set -e; directory=$(mktemp -d /run/mica-test-XXXXXX); trap 'umount -l $directory; rmdir $directory' EXIT
+        mount -t tmpfs none $directory; mount --make-shared $directory; mkdir $directory/x; mount -t tmpfs none $directory/x
+        \"$@\"; grep -q \" $directory/x \" /proc/self/mountinfo";
+    let build = bench.command(&["build", "."]);
+    let ran = Command::new("unshare")
+        .args(["--mount", "--propagation=private", "sh", "-c", SCRIPT, "sh"])
+        .arg(build.get_program())
+        .args(build.get_args())
+        .envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(bench.context())
+        .output()
+        .expect("unshare is there");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }

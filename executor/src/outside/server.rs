@@ -110,6 +110,10 @@ fn start(connection: &OwnedFd, request: &Request, streams: Vec<OwnedFd>) -> std:
     let mut streams = streams.into_iter();
     let mut next = || streams.next().map_or_else(Stdio::null, Stdio::from);
     command.stdin(next()).stdout(next()).stderr(next());
+    if rustix::process::geteuid().is_root() {
+        // Others cannot; the namespaces their helpers make are not peers of ours.
+        sys::with_own_mounts(&mut command);
+    }
     let mut child = command.spawn()?;
     // The command holds our copies of the streams, whose other ends wait for the program to close them.
     drop(command);

@@ -12,7 +12,7 @@ pub(crate) use mount::{MountAttributes, mount_setattr};
 pub(crate) use process::{
     Forked, bring_up_loopback, catch_and_ignore_signals, close_on_exec_from, die_with_parent_thread, execve,
     exit_now, fork_before_threads, inherited, install_filter, join_new_session_keyring, reset_signals,
-    set_controlling_terminal, set_hostname, unshare,
+    set_controlling_terminal, set_hostname, unshare, with_own_mounts,
 };
 
 use std::io;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::io::Errno;
+use rustix::mount::MountPropagationFlags;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 
@@ -53,6 +54,25 @@ pub(crate) fn catch_and_ignore_signals() {
         // SAFETY: the handler does nothing, so it may run at any point.
         unsafe { libc::signal(signal, nothing as *const () as libc::sighandler_t) };
     }
+}
+
+/// Gives a program that is about to be started mounts of its own, of which nothing reaches ours.
+///
+/// Some programs make themselves a root and take away what was mounted before; where a mount is shared that takes it away
+/// from everybody.
+pub(crate) fn with_own_mounts(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let separate = || {
+        match unshare(UnshareFlags::NEWNS) {
+            // What we may not do the program may not do either.
+            Err(Errno::PERM) => return Ok(()),
+            done => done?,
+        }
+        let everything = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+        rustix::mount::mount_change(c"/", everything).map_err(std::io::Error::from)
+    };
+    // SAFETY: between fork and exec only two system calls are made; nothing allocates or locks.
+    unsafe { command.pre_exec(separate) };
 }
 
 /// Replaces this process; returns only if that failed.
