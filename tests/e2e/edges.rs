@@ -40,7 +40,7 @@ const CALLS: [&str; 20] = [
 ];
 
 /// Functions whose callers come to a point just before, and those that go on whatever happens.
-const WITHIN: [&str; 17] = [
+const WITHIN: [&str; 18] = [
     "rename_noreplace",
     "remove_nested",
     "remove_any",
@@ -57,6 +57,7 @@ const WITHIN: [&str; 17] = [
     "moved",
     "node",
     "kept_entries",
+    "current_context",
     "set_file_attributes",
 ];
 

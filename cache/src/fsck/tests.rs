@@ -66,7 +66,7 @@ impl Bench {
         store.failures().keep("project", &failure).unwrap();
         layers.remember_mounted("selection", &made).unwrap();
         let image = store.blobs().put(b"{\"config\":1}").unwrap();
-        let tree = [base, made].map(|id| TreeLayer::made(id)).to_vec();
+        let tree = [base, made].map(TreeLayer::made).to_vec();
         let platform = "linux/amd64".into();
         let record = ImageRecord {
             id: image,

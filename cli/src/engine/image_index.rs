@@ -1,5 +1,7 @@
 //! Indexes in registries: joining images into one, looking at one, copying one with all it names. The store is not touched.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -171,11 +173,16 @@ impl Copying<'_> {
             }
             match &fetched.document {
                 Document::Index(index) => {
-                    try_join_all(index.manifests.iter().map(|entry| self.child(entry, depth))).await?;
+                    // One after another: they have blobs in common, and one blob put twice at once is more than some
+                    // registries bear.
+                    for entry in &index.manifests {
+                        self.child(entry, depth).await?;
+                    }
                 }
                 Document::Manifest(manifest) => {
                     let blobs = manifest.layers.iter().chain([&manifest.config]);
-                    try_join_all(blobs.map(|blob| self.blob(blob))).await?;
+                    let blobs: BTreeMap<_, _> = blobs.map(|blob| (blob.digest, blob)).collect();
+                    try_join_all(blobs.into_values().map(|blob| self.blob(blob))).await?;
                 }
             }
             let by_digest = untagged(self.target).with_digest(fetched.descriptor.digest);
