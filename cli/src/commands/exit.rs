@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::say;
 use crate::arguments::ArgumentError;
 use crate::engine::chain;
+use crate::engine::runner::FREE_SPACE;
 use crate::environment::Environment;
 use crate::terminal::{Paint, Tone};
 
@@ -102,11 +103,7 @@ fn usual_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             None => error.downcast_ref::<Errno>().map(|errno| errno.raw_os_error()),
         };
         match code.map(Errno::from_raw_os_error) {
-            Some(Errno::NOSPC | Errno::DQUOT) => {
-                return Some(
-                    "free some space: `mica prune` removes what no kept version needs, `mica du` tells what there is",
-                );
-            }
+            Some(Errno::NOSPC | Errno::DQUOT) => return Some(FREE_SPACE),
             Some(Errno::MFILE | Errno::NFILE) => {
                 return Some("allow more open files: `ulimit -n` tells how many there may be");
             }

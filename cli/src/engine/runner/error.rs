@@ -14,6 +14,13 @@ use crate::engine::context::ContextError;
 /// What a shell returns for a program that is there and cannot be executed.
 const NOT_EXECUTABLE: i32 = 126;
 
+/// What programs print where the disk is full: what a step writes lies in the store.
+const NO_SPACE: &str = "No space left on device";
+
+/// What to do where the disk is full.
+pub(crate) const FREE_SPACE: &str =
+    "free some space: `mica prune` removes what no kept version needs, `mica du` tells what there is";
+
 /// A step failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
@@ -180,6 +187,9 @@ impl StepError {
                     .to_owned(),
             ),
             Self::File(error) => error.hint().map(str::to_owned),
+            Self::Command { tail, .. } if tail.iter().any(|line| line.contains(NO_SPACE)) => {
+                Some(FREE_SPACE.to_owned())
+            }
             _ => None,
         }
     }

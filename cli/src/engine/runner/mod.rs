@@ -29,7 +29,7 @@ use mica_solver::{
     StepResult, StepRunner,
 };
 
-pub(crate) use error::StepError;
+pub(crate) use error::{FREE_SPACE, StepError};
 pub(crate) use run::{network, spec, without_network};
 pub(crate) use source::Download;
 use source::SourceFiles;
