@@ -40,7 +40,7 @@ const CALLS: [&str; 20] = [
 ];
 
 /// Functions whose callers come to a point just before, and those that go on whatever happens.
-const WITHIN: [&str; 18] = [
+const WITHIN: [&str; 19] = [
     "rename_noreplace",
     "remove_nested",
     "remove_any",
@@ -58,6 +58,7 @@ const WITHIN: [&str; 18] = [
     "node",
     "kept_entries",
     "current_context",
+    "host_of",
     "set_file_attributes",
 ];
 
