@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Bench, Image};
+use crate::support::{Bench, Image, files_holding};
 
 #[test]
 fn independent_stages_run_at_once() {
@@ -63,19 +63,6 @@ fn secrets_are_seen_by_the_step_alone() {
     assert!(!image.files["/environment"].contains("TOKEN"));
     assert!(!image.config.to_string().contains(token));
     assert_eq!(files_holding(&bench.path("store"), token), "");
-}
-
-/// Returns the names of the files below a directory that hold this text.
-fn files_holding(directory: &std::path::Path, text: &str) -> String {
-    let mut search = std::process::Command::new("unshare");
-    // The files of an ordinary user's store have owners whom only a namespace of that user can read as.
-    if !rustix::process::geteuid().is_root() {
-        search.args(["--map-root-user", "--map-auto"]);
-    }
-    let output = search.args(["grep", "-rlF", "-D", "skip", text]).arg(directory).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code().is_some_and(|code| code < 2), "{told}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]

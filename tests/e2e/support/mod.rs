@@ -18,6 +18,6 @@ pub(crate) use git::{GitDaemon, git};
 pub(crate) use image::{Image, digest};
 pub(crate) use layout::Layout;
 pub(crate) use person::Person;
-pub(crate) use process::{Running, processes_saying, wait_until};
+pub(crate) use process::{Running, files_holding, processes_saying, reading_as_owner, wait_until};
 pub(crate) use registry::{Access, Registry};
 pub(crate) use requirement::{has_peer, run_peer, skip};

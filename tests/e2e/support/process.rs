@@ -1,6 +1,7 @@
 //! Processes: a `mica` at work, its events as they come, signals, and who else is there.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
@@ -105,4 +106,23 @@ pub(crate) fn processes_saying(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// A program that reads a store: the files of an ordinary user's have owners whom only a namespace of that user can read as.
+pub(crate) fn reading_as_owner(program: &str) -> Command {
+    if rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--map-auto", program]);
+    command
+}
+
+/// Returns the names of the files below a directory that hold this text.
+pub(crate) fn files_holding(directory: &Path, text: &str) -> String {
+    let mut search = reading_as_owner("grep");
+    let output = search.args(["-rlF", "-D", "skip", text]).arg(directory).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code().is_some_and(|code| code < 2), "{told}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
