@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mica_image::ContentDigest;
 use mica_image::fault::{Point, reach};
-use mica_image::tar::DiffIdWriter;
+use mica_image::tar::{DiffIdReader, DiffIdWriter};
 
 use crate::files::{At, FileError, is_absent, read_limited, remove_file, rename_over, sharded, touch};
 use crate::lease::{Lease, Pin};
@@ -174,45 +174,35 @@ impl Ingest {
 
 /// A blob that is verified while somebody reads it.
 pub(crate) struct Verified {
-    state: Arc<Mutex<VerifiedState>>,
+    file: Arc<Mutex<DiffIdReader<File>>>,
     expected: ContentDigest,
-}
-
-struct VerifiedState {
-    file: File,
-    hasher: DiffIdWriter<io::Sink>,
 }
 
 impl Verified {
     pub(crate) fn new(file: File, expected: ContentDigest) -> Self {
-        let state = VerifiedState { file, hasher: DiffIdWriter::new(io::sink()) };
-        Self { state: Arc::new(Mutex::new(state)), expected }
+        Self { file: Arc::new(Mutex::new(DiffIdReader::new(file))), expected }
     }
 
     /// Returns a reader of the blob.
     pub(crate) fn reader(&self) -> VerifiedReader {
-        VerifiedReader(self.state.clone())
+        VerifiedReader(self.file.clone())
     }
 
     /// Reads whatever the reader left over and returns whether all of it was the blob.
     pub(crate) fn finish(self) -> io::Result<bool> {
-        io::copy(&mut self.reader(), &mut io::sink())?;
-        let state = Arc::into_inner(self.state).ok_or_else(|| io::Error::other("still being read"))?;
-        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(state.hasher.finish().1.as_bytes() == self.expected.as_bytes())
+        let file = Arc::into_inner(self.file).ok_or_else(|| io::Error::other("still being read"))?;
+        let digest = file.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
+        Ok(digest.as_bytes() == self.expected.as_bytes())
     }
 }
 
 /// Reads a [`Verified`] blob.
-pub(crate) struct VerifiedReader(Arc<Mutex<VerifiedState>>);
+pub(crate) struct VerifiedReader(Arc<Mutex<DiffIdReader<File>>>);
 
 impl Read for VerifiedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         reach(Point::BlobRead)?;
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = state.file.read(buffer)?;
-        state.hasher.write_all(&buffer[..read])?;
-        Ok(read)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(buffer)
     }
 }
 

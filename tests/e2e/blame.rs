@@ -138,7 +138,9 @@ fn every_file_of_an_image_is_blamed_on_the_right_line() {
     // An image that comes back from elsewhere is still the one that was built here.
     bench.mica(&["save", "app", "--format", "oci", "-o", "../app.tar"]).succeeds();
     bench.mica(&["diff", "app", "../app.tar"]).succeeds();
-    assert_eq!(deeds(&bench, "/app/over")[0].0, 9);
+    assert_eq!(deeds(&bench, "/app/over")[0], (9, Some("over".to_owned()), true));
+    let sourced = json(&bench, &["blame", "--json", "app", "/last/tool"]);
+    assert_eq!(sourced[0]["deeds"][0]["source"]["line"], 2, "{sourced}");
 }
 
 #[test]

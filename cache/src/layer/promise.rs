@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use mica_image::compress::Decoder;
 use mica_image::index::{Bytes, Entry, IndexFile, LayerIndex, LayerPath, Node};
-use mica_image::tar::{DiffIdWriter, TarLimits, TarOptions, read_layer};
+use mica_image::tar::{DiffIdReader, TarLimits, TarOptions, read_layer};
 use mica_image::{DiffId, FileDigest, LayerId};
 
 use super::error::LayerError;
@@ -186,34 +186,17 @@ impl Received {
 
 /// Reads a blob, keeping the bytes of its files.
 fn receive(supplier: &dyn Supplier, id: &LayerId, spool: &mut Spool) -> io::Result<Received> {
-    let decoder = Decoder::new(supplier.open(id)?)?;
-    let mut hashing = Hashing { decoder, hasher: DiffIdWriter::new(io::sink()) };
-    let index = read_layer(&mut hashing, &TarLimits::default(), spool).map_err(io::Error::other)?;
-    io::copy(&mut hashing, &mut io::sink())?;
+    let mut tar = DiffIdReader::new(Decoder::new(supplier.open(id)?)?);
+    let index = read_layer(&mut tar, &TarLimits::default(), spool).map_err(io::Error::other)?;
     let files = index.entries.into_iter().filter_map(|entry| match entry.node {
         Node::File { size, digest, .. } => Some((entry.path, (size, digest))),
         _ => None,
     });
-    Ok(Received { files: files.collect(), diff_id: hashing.hasher.finish().1 })
+    Ok(Received { files: files.collect(), diff_id: tar.finish()? })
 }
 
 fn wrong(problem: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
-}
-
-/// Hashes a decompressed stream while it is read.
-struct Hashing<'a> {
-    decoder: Decoder<'a>,
-    hasher: DiffIdWriter<io::Sink>,
-}
-
-impl Read for Hashing<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        use io::Write as _;
-        let read = self.decoder.read(buffer)?;
-        self.hasher.write_all(&buffer[..read])?;
-        Ok(read)
-    }
 }
 
 #[cfg(test)]
@@ -221,6 +204,7 @@ mod tests {
     use std::sync::Mutex;
 
     use mica_image::index::LayerLookup;
+    use mica_image::tar::DiffIdWriter;
 
     use super::*;
     use crate::layer::testing::{commit, file, file_in, store};

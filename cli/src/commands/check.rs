@@ -12,8 +12,8 @@ use super::exit::Failure;
 use super::{print, print_json, say};
 use crate::arguments::{Call, CallFormat, CallRequest};
 use crate::diagnostics::{self, Style};
-use crate::engine::build::{PlannedBuild, Purpose};
 use crate::engine::context::DockerfileText;
+use crate::engine::planned::{PlannedBuild, Purpose};
 use crate::engine::request::BuildRequest;
 use crate::engine::{Engine, chain};
 use crate::environment::Environment;
@@ -116,7 +116,7 @@ fn more(file: &DockerfileText, request: &BuildRequest) -> Vec<Diagnostic> {
 
 fn describe(planned: &PlannedBuild, call: CallRequest, paint: Paint) -> Result<ExitCode, Failure> {
     let Some(plan) = &planned.plan else {
-        let error = crate::engine::build::BuildError::Diagnostics {
+        let error = crate::engine::build_error::BuildError::Diagnostics {
             diagnostics: planned.diagnostics.clone(),
             dockerfile: planned.dockerfile.copy(),
         };

@@ -18,13 +18,14 @@ use mica_solver::graph::{HistoryItem, RunMountKind, Sharing, Target};
 use mica_solver::plan::Setting;
 
 use super::blocking::blocking;
-use super::build::{BuildError, assemble};
+use super::build_error::BuildError;
 use super::build_record::{self, StepName};
 use super::build_steps::{Action, BuildStep, BuildSteps, End, Whence};
 use super::mounting::{self, Given, KnownMount, MountError, Prepared, Shows};
 use super::request::SecretSource;
 use super::run::{RunError, Streams, in_foreground, name_terminal};
 use super::runner::{spec, without_network};
+use super::stored::assemble;
 use super::{Engine, Host};
 use crate::environment::now;
 

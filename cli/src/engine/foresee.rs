@@ -13,7 +13,8 @@ use mica_solver::{EventSender, Lookup, Op, Step, StepContext, StepId, StepInputs
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::build::{BuildError, begin};
+use super::build::begin;
+use super::build_error::BuildError;
 use super::build_record::{StepOutcome, StepRecord, is_source, step_record, unused_cache};
 use super::cause::{Cause, CauseKind};
 use super::exchange::Imports;

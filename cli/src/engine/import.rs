@@ -7,7 +7,7 @@ use mica_cache::layer::ImportedBlob;
 use mica_cache::{BlobError, LayerError, Store};
 use mica_image::compress::{Codec, Decoder};
 use mica_image::index::LayerIndex;
-use mica_image::tar::{DiffIdWriter, IndexOnly, TarError, TarLimits, read_layer};
+use mica_image::tar::{DiffIdReader, IndexOnly, TarError, TarLimits, read_layer};
 use mica_image::tree::{FileTree, Tree, TreeEntry, TreeError, TreeLayer};
 use mica_image::{ContentDigest, Descriptor, DiffId};
 
@@ -168,10 +168,9 @@ fn read_tar(
 ) -> Result<(LayerIndex, DiffId, Codec), ReadError> {
     let decoder = Decoder::new(stream).map_err(ReadError::Io)?;
     let codec = decoder.codec();
-    let mut hashing = Hashing { decoder, hasher: DiffIdWriter::new(io::sink()) };
-    let index = read_layer(&mut hashing, limits, &mut IndexOnly).map_err(ReadError::Tar)?;
-    io::copy(&mut hashing, &mut io::sink()).map_err(ReadError::Io)?;
-    Ok((index, hashing.hasher.finish().1, codec))
+    let mut tar = DiffIdReader::new(decoder);
+    let index = read_layer(&mut tar, limits, &mut IndexOnly).map_err(ReadError::Tar)?;
+    Ok((index, tar.finish().map_err(ReadError::Io)?, codec))
 }
 
 /// Reads a stream and writes what was read to a copy.
@@ -184,20 +183,6 @@ impl<W: Write> Read for Tee<'_, W> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.stream.read(buffer)?;
         self.copy.write_all(&buffer[..read])?;
-        Ok(read)
-    }
-}
-
-/// Hashes a decompressed stream while it is read.
-struct Hashing<'a> {
-    decoder: Decoder<'a>,
-    hasher: DiffIdWriter<io::Sink>,
-}
-
-impl Read for Hashing<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.decoder.read(buffer)?;
-        self.hasher.write_all(&buffer[..read])?;
         Ok(read)
     }
 }

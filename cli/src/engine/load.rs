@@ -10,8 +10,9 @@ use mica_solver::EventSender;
 
 use super::bases::{BaseError, open_archived};
 use super::blocking::blocking;
-use super::build::{BuildError, store_image};
+use super::build_error::BuildError;
 use super::import::import_layer;
+use super::stored::store_image;
 use super::{Engine, images};
 use crate::environment::now;
 

@@ -1,4 +1,4 @@
-//! The digest of a tar while it is written.
+//! The digest of a tar while it is written or read.
 
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -139,6 +139,33 @@ impl<W: Write> Write for DiffIdWriter<W> {
     }
 }
 
+/// Hashes what is read, beside the reading, as [`DiffIdWriter`] does what is written.
+pub struct DiffIdReader<R> {
+    inner: R,
+    hasher: DiffIdWriter<io::Sink>,
+}
+
+impl<R: Read> DiffIdReader<R> {
+    /// Reads from `inner`.
+    pub fn new(inner: R) -> Self {
+        Self { inner, hasher: DiffIdWriter::new(io::sink()) }
+    }
+
+    /// Reads what is left, and returns the digest of everything that was read.
+    pub fn finish(mut self) -> io::Result<DiffId> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok(self.hasher.finish().1)
+    }
+}
+
+impl<R: Read> Read for DiffIdReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.write_all(&buffer[..read])?;
+        Ok(read)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +182,9 @@ mod tests {
                 assert!(inner == bytes);
                 assert_eq!((digest, count), (expected, length as u64));
             }
+            let mut reader = DiffIdReader::new(&bytes[..]);
+            io::copy(&mut (&mut reader).take(length as u64 / 2), &mut io::sink()).unwrap();
+            assert_eq!(reader.finish().unwrap(), expected);
         }
     }
 }

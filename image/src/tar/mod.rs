@@ -22,7 +22,7 @@ mod read;
 mod sparse;
 mod write;
 
-pub use diff_id::{DiffIdWriter, diff_id};
+pub use diff_id::{DiffIdReader, DiffIdWriter, diff_id};
 pub use error::TarError;
 pub use member::{Member, MemberKind, TarReader};
 pub use read::{IndexOnly, LayerSink, Removals, TarLimits, read_layer};

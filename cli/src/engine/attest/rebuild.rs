@@ -20,7 +20,7 @@ use super::statement::PROVENANCE;
 use super::verify::content;
 use crate::engine::bases::BaseError;
 use crate::engine::blocking::blocking;
-use crate::engine::build::BuildError;
+use crate::engine::build_error::BuildError;
 use crate::engine::diff::{self, DiffOptions, FileChange};
 use crate::engine::history::{LookError, OpenImage};
 use crate::engine::images;

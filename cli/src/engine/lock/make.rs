@@ -16,8 +16,9 @@ use super::file::{LockFile, LockedCheckout, LockedDownload, LockedImage, bare_ur
 use super::place::{Lock, LockError, places, read};
 use crate::engine::Engine;
 use crate::engine::bases::{BaseError, Bases};
-use crate::engine::build::{BuildError, PlannedBuild, Purpose};
+use crate::engine::build_error::BuildError;
 use crate::engine::fetch::FetchError;
+use crate::engine::planned::{PlannedBuild, Purpose};
 use crate::engine::request::{BuildRequest, LockMode, LockUse};
 
 /// What `mica lock` is asked for.

@@ -21,7 +21,7 @@ use mica_solver::{BuildEvent, EventSender, TaskState};
 
 use super::attest::statement::Predicate;
 use super::blocking::blocking;
-use super::build::BuildError;
+use super::build_error::BuildError;
 use super::request::{BuildRequest, Output, OutputKind};
 use super::{Engine, Host, NetworkSetupError};
 pub(crate) use blobs::{Codec, StoreBlobs};

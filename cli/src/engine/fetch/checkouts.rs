@@ -11,7 +11,7 @@ use mica_image::index::LayerIndex;
 use mica_image::tar::{TarOptions, write_layer};
 use mica_remote::git::{CheckoutOptions, GitUrl, ResolvedCommit};
 
-use super::archive_tree::{UnpackArchiveError, unpack};
+use crate::engine::archive_tree::{UnpackArchiveError, unpack};
 
 /// A checkout could not be kept or taken out again.
 #[derive(Debug, thiserror::Error)]
