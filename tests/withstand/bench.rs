@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the file outside holds; nothing mica writes may hold it.
 const SECRET: &str = "what lies outside is nobody's business";
 
 /// More than mica may have in memory, whatever it reads.
 const MOST_MEMORY: u64 = 256 << 20;
+
+/// Longer than anything may take, on whatever machine.
+const LONGEST: Duration = Duration::from_mins(3);
 
 /// A store, a context, and what is outside both.
 pub(crate) struct Bench {
@@ -67,9 +70,13 @@ impl Bench {
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut most = 0;
+        let (mut most, started) = (0, Instant::now());
         let status = loop {
             most = most.max(peak_memory(child.id()));
+            if started.elapsed() > LONGEST {
+                child.kill().unwrap();
+                panic!("{arguments:?} has not ended after {LONGEST:?}");
+            }
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }

@@ -8,5 +8,6 @@
 
 mod bench;
 mod hostile_archives;
+mod hostile_bases;
 mod hostile_images;
 mod raw_tar;

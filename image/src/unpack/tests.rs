@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Seek, Write};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Once;
 
 use proptest::prelude::*;
 use rustix::fs::FileType;
@@ -24,7 +25,8 @@ const OPTIONS: UnpackOptions<'static> =
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        eprintln!("skipped: owners and devices need root");
+        static SAID: Once = Once::new();
+        SAID.call_once(|| eprintln!("skipped: owners and devices need root"));
     }
     is_root
 }
