@@ -12,6 +12,10 @@ use serde_json::Value;
 use crate::lenient::{is_false, is_zero, null_as_default, text_map, text_set, words, write_text_set};
 use crate::{ContentDigest, DiffId, Platform, Timestamp};
 
+/// The field of a configuration in which mica keeps the cache of the steps the image is made of.
+pub const CACHE_FIELD: &str = "mica.cache.v1";
+/// The one of the reference builder.
+const BUILDKIT_CACHE_FIELD: &str = "moby.buildkit.cache.v0";
 /// The largest configuration that is read.
 pub const CONFIG_SIZE_MAX: u64 = 8 << 20;
 
@@ -199,6 +203,18 @@ impl ImageConfig {
     #[must_use]
     pub fn digest(&self) -> ContentDigest {
         ContentDigest::of(&self.to_bytes())
+    }
+
+    /// Returns whether the image carries a cache of mica's.
+    #[must_use]
+    pub fn carries_cache(&self) -> bool {
+        self.other.contains_key(CACHE_FIELD)
+    }
+
+    /// Takes away what is only true of this very image, for one that is made from it.
+    pub fn forget_cache(&mut self) {
+        self.other.remove(CACHE_FIELD);
+        self.other.remove(BUILDKIT_CACHE_FIELD);
     }
 
     /// Returns the platform the image is for.

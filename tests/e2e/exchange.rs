@@ -238,8 +238,8 @@ fn a_registry_keeps_a_cache_beside_the_image() {
         ran.says(&["writing the cache"]);
         let ran = second.mica(&["build", "--push", "-t", &app, "--cache-from", &cache, "."]).succeeds();
         ran.says(&["2 steps cached, 2 ran"]).says_not("pushing");
-        // A cache is no image, and says so.
-        second.mica(&["build", "--cache-from", &app, "."]).succeeds().says(&["it is no cache of mica"]);
+        // The image carries none, and that is said.
+        second.mica(&["build", "--cache-from", &app, "."]).succeeds().says(&["no image that carries one"]);
     }
 }
 

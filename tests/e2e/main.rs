@@ -22,6 +22,7 @@ mod exchange;
 mod failures;
 mod grants;
 mod images;
+mod inline_cache;
 mod interrupts;
 mod language;
 mod load;

@@ -14,6 +14,7 @@ use mica_image::index::{Bytes, Entry, IndexFile, LayerIndex, LayerPath, Node};
 use mica_image::tar::{DiffIdReader, TarLimits, TarOptions, read_layer};
 use mica_image::{DiffId, FileDigest, LayerId};
 
+use super::bytes::diff_id_file;
 use super::error::LayerError;
 use super::import::Spool;
 use super::meta::{CompressedBlob, LayerKind, LayerMeta, NewMeta, layer_directory};
@@ -31,7 +32,9 @@ pub struct Promise {
     pub index: LayerIndex,
     /// When it was made, in seconds since 1970.
     pub created: i64,
-    /// The digest of its canonical tar.
+    /// How its tar was written.
+    pub tar: TarOptions,
+    /// The digest of that tar.
     pub diff_id: DiffId,
     /// The blob with that tar.
     pub blob: CompressedBlob,
@@ -54,6 +57,7 @@ pub trait Supplier: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub(super) struct Promised {
     created: i64,
+    tar: TarOptions,
     diff_id: DiffId,
     blob: CompressedBlob,
     codec: String,
@@ -65,7 +69,7 @@ impl LayerStore {
     ///
     /// A layer that is there already stays what it is.
     pub fn promise(&self, id: &LayerId, promise: Promise) -> Result<(), LayerError> {
-        let Promise { mut index, created, diff_id, blob, codec, supplier } = promise;
+        let Promise { mut index, created, tar, diff_id, blob, codec, supplier } = promise;
         if index.layer_id() != *id {
             return Err(LayerError::Promise { layer: *id, source: wrong("its index is another layer's") });
         }
@@ -78,7 +82,7 @@ impl LayerStore {
         let meta = LayerMeta::new(&self.shared, &new)?;
         let index =
             IndexFile::from_bytes(encoded).map_err(|source| LayerError::Index { layer: *id, source })?;
-        let promised = Promised { created, diff_id, blob, codec, supplier };
+        let promised = Promised { created, tar, diff_id, blob, codec, supplier };
         self.shared.held.insert_promised(*id, meta, index, promised);
         Ok(())
     }
@@ -148,7 +152,7 @@ impl LayerStore {
         // What a push or another export writes from these files must be the tar that came.
         let root = Beneath::open_root(&scratch.files()).map_err(failed)?;
         let open = |entry: &Entry| root.file(&entry.path).map(std::fs::File::from);
-        let again = mica_image::tar::diff_id(&index, open, &TarOptions::default())
+        let again = mica_image::tar::diff_id(&index, open, &promised.tar)
             .map_err(|error| failed(io::Error::other(error)))?;
         if again != promised.diff_id {
             return Err(failed(wrong("its tar says other things than its index")));
@@ -156,7 +160,7 @@ impl LayerStore {
         spool.discard()?;
         let committed = self.publish(scratch, *id, &index, LayerKind::Made, promised.created)?;
         if !committed.existed {
-            let path = layer_directory(&self.shared, id).join("diff-id");
+            let path = layer_directory(&self.shared, id).join(diff_id_file(promised.tar.clamp));
             self.shared.write(&path, &seal(&promised.diff_id))?;
             committed.layer.remember_compressed(&promised.diff_id, &promised.codec, &promised.blob)?;
         }
@@ -241,7 +245,8 @@ mod tests {
         let digest = mica_image::ContentDigest::of(blob);
         let blob = CompressedBlob { digest, size: blob.len() as u64 };
         let codec = "tar".to_owned();
-        let promise = Promise { index, created: 5, diff_id, blob, codec, supplier: supplier.clone() };
+        let tar = TarOptions::default();
+        let promise = Promise { index, created: 5, tar, diff_id, blob, codec, supplier: supplier.clone() };
         layers.promise(&id, promise).unwrap();
         (id, supplier)
     }
@@ -283,7 +288,15 @@ mod tests {
         let (_, index, _, _) = made_elsewhere(b"y");
         let blob = CompressedBlob { digest: mica_image::ContentDigest::of(b""), size: 0 };
         let supplier = Arc::new(Fake::default());
-        let promise = Promise { index, created: 5, diff_id, blob, codec: "tar".into(), supplier };
+        let promise = Promise {
+            index,
+            created: 5,
+            tar: TarOptions::default(),
+            diff_id,
+            blob,
+            codec: "tar".into(),
+            supplier,
+        };
         assert!(matches!(store.layers().promise(&id, promise), Err(LayerError::Promise { .. })));
         assert!(store.layers().get(&id).unwrap().is_none());
     }

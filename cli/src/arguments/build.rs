@@ -142,8 +142,8 @@ pub(super) struct CacheFlags {
     /// order
     #[arg(long, value_name = "NAME | type=…")]
     pub(super) cache_from: Vec<String>,
-    /// Export what the build learned: a name in a registry, `type=registry,ref=…`, `type=local,dest=…` or `type=s3,…`, and
-    /// `mode=max` for all stages
+    /// Export what the build learned: a name in a registry, `type=registry,ref=…`, `type=local,dest=…` or `type=s3,…`, and `mode=max`
+    /// for all stages; with `type=inline` the image carries it
     #[arg(long, value_name = "NAME | type=…")]
     pub(super) cache_to: Vec<String>,
     /// Run every step of these stages anew

@@ -17,6 +17,8 @@ use crate::engine::request::Packing;
 use crate::environment::Environment;
 
 const TYPES: &str = "registry, local and s3";
+/// Where a cache may be written besides: into the image.
+const INLINE: &str = "inline";
 const USUAL_NAME: &str = "latest";
 const USUAL_DEADLINE: Duration = Duration::from_secs(600);
 
@@ -30,11 +32,36 @@ pub(super) fn import(word: &str, environment: &dyn Environment) -> Result<CacheI
     Ok(CacheImport { place, mounts })
 }
 
+/// One `--cache-to`.
+#[derive(Debug)]
+pub(super) enum Export {
+    /// To a place of its own.
+    To(Box<CacheExport>),
+    /// Into the image.
+    Inline,
+}
+
 /// Parses one `--cache-to`.
-pub(super) fn export(word: &str, environment: &dyn Environment) -> Result<CacheExport, ArgumentError> {
+pub(super) fn export(word: &str, environment: &dyn Environment) -> Result<Export, ArgumentError> {
     const FLAG: &str = "--cache-to";
     let mut keys = read(FLAG, word)?;
-    export_keys(&mut keys, environment).map_err(|error| error.of(FLAG, word))
+    let parsed = match keys.is(INLINE) {
+        true => inline_keys(keys).map(|()| Export::Inline),
+        false => export_keys(&mut keys, environment).map(|export| Export::To(Box::new(export))),
+    };
+    parsed.map_err(|error| error.of(FLAG, word))
+}
+
+/// An image has its own layers and nothing else, compressed as its outputs say.
+fn inline_keys(mut keys: Keys) -> Result<(), Invalid> {
+    keys.take("type");
+    match keys.take("mode").as_deref() {
+        None | Some("min") => keys.finish(),
+        Some(other) => Err(Invalid {
+            why: format!("`mode={other}`: an image carries only what it is made of"),
+            hint: Some("write everything to `type=registry,ref=…,mode=max`".to_owned()),
+        }),
+    }
 }
 
 fn export_keys(keys: &mut Keys, environment: &dyn Environment) -> Result<CacheExport, Invalid> {
@@ -98,6 +125,10 @@ fn place(keys: &mut Keys, path_key: &str, environment: &dyn Environment) -> Resu
             Ok(CachePlace::Directory { path: PathBuf::from(path), name })
         }
         Some("s3") => bucket(keys, environment).map(CachePlace::Bucket),
+        Some(INLINE) => Err(Invalid {
+            why: "a cache that an image carries is read by the image's name".to_owned(),
+            hint: Some("use `type=registry,ref=IMAGE`".to_owned()),
+        }),
         Some(kind @ ("gha" | "azblob")) => Err(Invalid {
             why: format!("mica has no caches of type `{kind}`"),
             hint: Some("a registry is one everywhere: `type=registry,ref=…`".to_owned()),
@@ -209,6 +240,10 @@ fn read(flag: &'static str, word: &str) -> Result<Keys, ArgumentError> {
 }
 
 impl Keys {
+    fn is(&self, kind: &str) -> bool {
+        self.0.iter().any(|(key, value)| key == "type" && value == kind)
+    }
+
     fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(key, _)| key == name && !name.is_empty())?;
         Some(self.0.swap_remove(at).1)
@@ -286,14 +321,38 @@ mod tests {
         assert!(matches!(pinned, CachePlace::Directory { name: DocumentName::Digest(_), .. }));
     }
 
+    fn to(word: &str) -> CacheExport {
+        match export(word, &Fake::with(&[])).unwrap() {
+            Export::To(export) => *export,
+            Export::Inline => panic!("{word} is carried by the image"),
+        }
+    }
+
+    #[test]
+    fn an_image_carries_only_what_it_is_made_of() {
+        for word in ["type=inline", "type=inline,mode=min"] {
+            assert!(matches!(export(word, &Fake::with(&[])), Ok(Export::Inline)), "{word}");
+        }
+        for (word, why) in [
+            ("type=inline,mode=max", "`mode=max`: an image carries only what it is made of"),
+            ("type=inline,mounts=pip", "the key `mounts` is not supported"),
+            ("type=inline,ref=app", "the key `ref` is not supported"),
+        ] {
+            let error = export(word, &Fake::with(&[])).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        let error = import("type=inline", &Fake::with(&[])).unwrap_err();
+        assert!(error.to_string().contains("is read by the image's name"), "{error}");
+    }
+
     #[test]
     fn how() {
-        let usual = export("app:cache", &Fake::with(&[])).unwrap();
+        let usual = to("app:cache");
         assert_eq!((usual.mode, usual.ignore_error, usual.force), (CacheMode::Min, false, false));
         assert_eq!((usual.compression, usual.deadline), (LayerCompression::Gzip, USUAL_DEADLINE));
         let word = "type=local,dest=d,mode=max,compression=zstd,compression-level=9,ignore-error=true,timeout=90s,\
                     image-manifest=true,oci-mediatypes=true,force-compression=1";
-        let all = export(word, &Fake::with(&[])).unwrap();
+        let all = to(word);
         assert_eq!((all.mode, all.compression, all.level), (CacheMode::Max, LayerCompression::Zstd, Some(9)));
         assert_eq!((all.force, all.ignore_error, all.deadline.as_secs()), (true, true, 90));
         for (word, why) in [
@@ -314,7 +373,7 @@ mod tests {
 
     #[test]
     fn mounts_go_by_their_ids_and_only_if_named() {
-        let mounts = |word: &str| export(word, &Fake::with(&[])).unwrap().mounts;
+        let mounts = |word: &str| to(word).mounts;
         assert_eq!(mounts("app:cache"), Mounts::Ids(Vec::new()));
         assert_eq!(mounts("type=local,dest=d,mounts=all"), Mounts::All);
         let two = Mounts::Ids(vec!["pip".to_owned(), "/root/.cache".to_owned()]);

@@ -9,6 +9,7 @@ use mica_parser::go::parse_bool;
 use mica_solver::graph::Resources;
 
 use super::build::BuildArguments;
+use super::cache::Export;
 use super::error::ArgumentError;
 use super::values::{self, text_variable};
 use super::{attest, cache, output, packing, secret};
@@ -21,6 +22,7 @@ use crate::engine::request::{
 use crate::environment::Environment;
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 const URL_STARTS: [&str; 6] = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
 
 /// What standard input is read for.
@@ -84,6 +86,7 @@ pub(crate) fn build_request(
     }
     let build_args = build_args(arguments, environment)?;
     let outputs = outputs(arguments)?;
+    let (cache_to, inline_cache) = cache_to(arguments, &build_args, environment)?;
     Ok(BuildRequest {
         context: context(arguments)?,
         dockerfile: dockerfile(arguments),
@@ -114,7 +117,8 @@ pub(crate) fn build_request(
         secrets: secrets(arguments, environment)?,
         ssh: ssh(arguments, environment)?,
         cache_from: cache_from(arguments, environment)?,
-        cache_to: cache_to(arguments, environment)?,
+        cache_to,
+        inline_cache,
         attest: attest::attest(arguments, &outputs)?,
         outputs,
         jobs: arguments.limits.jobs.map_or_else(default_jobs, std::num::NonZeroUsize::get),
@@ -137,12 +141,21 @@ fn cache_from(
     }
 }
 
+/// Where the cache is written, and whether the images carry it; for the latter there is a build argument too, as in the reference.
 fn cache_to(
     arguments: &BuildArguments,
+    build_args: &BTreeMap<String, String>,
     environment: &dyn Environment,
-) -> Result<Vec<CacheExport>, ArgumentError> {
+) -> Result<(Vec<CacheExport>, bool), ArgumentError> {
     const FLAG: &str = "--cache-to";
-    let exports = all(&arguments.cache.cache_to, |word| cache::export(word, environment))?;
+    let mut is_inline = build_args.get(INLINE_CACHE).and_then(|value| parse_bool(value)).unwrap_or(false);
+    let mut exports: Vec<CacheExport> = Vec::new();
+    for wanted in all(&arguments.cache.cache_to, |word| cache::export(word, environment))? {
+        match wanted {
+            Export::To(export) => exports.push(*export),
+            Export::Inline => is_inline = true,
+        }
+    }
     for (number, export) in exports.iter().enumerate() {
         let shown = export.place.shown();
         if exports[..number].iter().any(|other| other.place == export.place) {
@@ -152,7 +165,7 @@ fn cache_to(
             return Err(ArgumentError::value(FLAG, shown, "`--offline` touches no network"));
         }
     }
-    Ok(exports)
+    Ok((exports, is_inline))
 }
 
 /// Reads every non-empty value of a flag.

@@ -33,7 +33,7 @@ use super::reproducible::{self, Clamp, ClampSource};
 use super::request::{BuildRequest, ContextInput, OutputKind};
 use super::runner::{EngineRunner, Resolved, StepError};
 use super::source_time::directory_commit;
-use super::stored::assemble;
+use super::stored::{Carried, assemble};
 use super::{Engine, chain};
 use crate::environment::now;
 
@@ -138,7 +138,7 @@ impl Engine {
         inputs.extend(remote.iter().map(|it| (format!("source {}", it.url), it.content.to_string())));
         let mut stored = Vec::new();
         for target in targets {
-            stored.push(self.assemble(target, &solved, times, seen.steps).await?);
+            stored.push(self.assemble(target, &begun, &solved, seen.steps).await?);
         }
         let finished = Finished { request, graph, runner, dockerfile, remote: &remote, started, epoch };
         self.say(finished, &mut stored, events).await?;
@@ -180,8 +180,8 @@ impl Engine {
     async fn assemble(
         &self,
         target: &Target,
+        begun: &Begun,
         solved: &Solved,
-        times: &Times,
         steps: Option<DetailId>,
     ) -> Result<StoredImage, BuildError> {
         let mut tree = target.step.map_or_else(Tree::new, |step| match &solved.results[&step] {
@@ -191,12 +191,15 @@ impl Engine {
         let new_layers = target.history.iter().filter(|item| item.step.is_some()).count();
         let base_layers = tree.len().saturating_sub(new_layers);
         for layer in &mut tree[base_layers..] {
-            layer.clamp = times.clamp();
+            layer.clamp = begun.times.clamp();
         }
-        let epoch = times.created();
+        let epoch = begun.times.created();
+        let request = begun.request.clone();
+        let carried =
+            request.inline_cache.then(|| Carried { request, records: begun.runner.learned().of_images() });
         let (store, target) = (self.host.store.clone(), target.clone());
         let built_by = steps.zip(target.step).map(|(steps, step)| BuiltBy { steps, last: step.0 + 1 });
-        blocking(move || assemble(&store, &target, tree, epoch, built_by)).await
+        blocking(move || assemble(&store, &target, tree, epoch, (carried, built_by))).await
     }
 
     /// Stores what the steps saw and made, and keeps what the one that failed left. A build is none the worse without.

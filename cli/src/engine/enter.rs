@@ -396,8 +396,8 @@ fn save(
     history.push(HistoryItem { created_by, step: Some(StepId(entry.number - 1)), line: 0 });
     let (stage, platform) = (entry.step().stage.clone().unwrap_or_default(), config.platform());
     let target = Target { platform, stage, step: None, config, history };
-    let image =
-        assemble(store, &target, tree, None, None).map_err(|error| EnterError::Save(Box::new(error)))?;
+    let image = assemble(store, &target, tree, None, (None, None))
+        .map_err(|error| EnterError::Save(Box::new(error)))?;
     let name = name.with_default_tag();
     let inputs = BTreeMap::from([("entered".to_owned(), entry.describe())]);
     let info = VersionInfo { when: seconds, inputs, ..VersionInfo::default() };

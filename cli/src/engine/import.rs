@@ -111,6 +111,42 @@ impl FileTree for Unknown {
     }
 }
 
+/// A layer whose blob was stored.
+pub(crate) struct ReceivedLayer {
+    /// What is in it.
+    pub(crate) index: LayerIndex,
+    /// What it was compressed with.
+    pub(crate) codec: Codec,
+    diff_id: DiffId,
+    size: u64,
+}
+
+/// Stores the blob that `stream` brings, verifies it and reads what is in it.
+pub(crate) fn receive_layer(
+    store: &Store,
+    stream: &mut (dyn Read + Send),
+    blob: &Descriptor,
+    expected: Option<DiffId>,
+    limits: &TarLimits<'_>,
+) -> Result<ReceivedLayer, ImportError> {
+    let layer = blob.digest;
+    let mut ingest = store.blobs().ingest()?;
+    let mut tee = Tee { stream, copy: &mut ingest };
+    let (index, diff_id, codec) = read_tar(&mut tee, limits).map_err(|error| match error {
+        ReadError::Io(source) => ImportError::Read { layer, source },
+        ReadError::Tar(source) => ImportError::Tar { layer, source },
+    })?;
+    io::copy(&mut tee, &mut io::sink()).map_err(|source| ImportError::Read { layer, source })?;
+    let size = ingest.size();
+    ingest.commit(Some(layer)).map_err(|source| ImportError::Blob { layer, source })?;
+    match expected {
+        Some(expected) if expected != diff_id => {
+            Err(ImportError::DiffId { layer, expected, actual: diff_id })
+        }
+        _ => Ok(ReceivedLayer { index, diff_id, codec, size }),
+    }
+}
+
 fn import_onto(
     store: &Store,
     stream: &mut (dyn Read + Send),
@@ -119,23 +155,10 @@ fn import_onto(
     lower: &dyn FileTree,
     below: &Tree,
 ) -> Result<TreeLayer, ImportError> {
-    let layer = blob.digest;
-    let mut ingest = store.blobs().ingest()?;
     let limits = TarLimits { lower: Some(lower), ..TarLimits::default() };
-    let mut tee = Tee { stream, copy: &mut ingest };
-    let (index, diff_id, codec) = read_tar(&mut tee, &limits).map_err(|error| match error {
-        ReadError::Io(source) => ImportError::Read { layer, source },
-        ReadError::Tar(source) => ImportError::Tar { layer, source },
-    })?;
-    io::copy(&mut tee, &mut io::sink()).map_err(|source| ImportError::Read { layer, source })?;
-    let size = ingest.size();
-    ingest.commit(Some(layer)).map_err(|source| ImportError::Blob { layer, source })?;
-    if let Some(expected) = expected
-        && expected != diff_id
-    {
-        return Err(ImportError::DiffId { layer, expected, actual: diff_id });
-    }
-    let imported = ImportedBlob { digest: layer, size, media_type: media_type(blob, codec) };
+    let received = receive_layer(store, stream, blob, expected, &limits)?;
+    let ReceivedLayer { index, diff_id, codec, size } = received;
+    let imported = ImportedBlob { digest: blob.digest, size, media_type: media_type(blob, codec) };
     let imported = store.layers().import(index, diff_id, imported, below, seconds_now())?;
     Ok(TreeLayer::imported(imported.id(), diff_id))
 }

@@ -62,6 +62,8 @@ pub(crate) struct BuildRequest {
     pub cache_from: Vec<CacheImport>,
     /// `--cache-to`, in order.
     pub cache_to: Vec<CacheExport>,
+    /// Whether images carry the cache of their steps: `--cache-to type=inline`.
+    pub inline_cache: bool,
     /// `-o`, in order; the image in the store is always made unless only trees are asked for.
     pub outputs: Vec<Output>,
     /// What is said of the image where it goes out.

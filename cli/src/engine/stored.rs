@@ -1,13 +1,25 @@
 //! Images of the store: made of a tree and a config.
 
-use mica_cache::{BuiltBy, ImageRecord, Store};
+use std::sync::Arc;
+
+use mica_cache::{BuiltBy, CacheRecord, ImageRecord, Store};
 use mica_image::tree::Tree;
 use mica_image::{ImageConfig, Platform, Timestamp};
 use mica_solver::graph::{HistoryItem, Target};
 
 use super::assemble::{AssembledLayer, image_config};
 use super::build_error::BuildError;
+use super::exchange;
 use super::output::StoredImage;
+use super::request::BuildRequest;
+
+/// What an image carries of the cache: records of steps, with their places.
+pub(super) struct Carried {
+    /// What was asked for.
+    pub(super) request: Arc<BuildRequest>,
+    /// The records.
+    pub(super) records: Vec<(String, CacheRecord)>,
+}
 
 /// Makes and stores the image of a tree.
 pub(super) fn assemble(
@@ -15,7 +27,7 @@ pub(super) fn assemble(
     target: &Target,
     tree: Tree,
     epoch: Option<i64>,
-    built_by: Option<BuiltBy>,
+    (carried, built_by): (Option<Carried>, Option<BuiltBy>),
 ) -> Result<StoredImage, BuildError> {
     let layers = store.layers();
     let mut assembled = Vec::with_capacity(tree.len());
@@ -27,7 +39,11 @@ pub(super) fn assemble(
         let diff_id = layers.diff_id(layer)?;
         assembled.push(AssembledLayer { diff_id, created });
     }
-    let config = image_config(target, &assembled, epoch);
+    let mut config = image_config(target, &assembled, epoch);
+    if let Some(Carried { request, records }) = carried {
+        exchange::carry(store, &request, &records, &mut config, (&tree, epoch))
+            .map_err(|source| BuildError::Cache { cache: "type=inline".to_owned(), source })?;
+    }
     let lines = lines(&config, &target.history);
     store_image(store, config, tree, &target.platform, (lines, built_by))
 }

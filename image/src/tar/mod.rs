@@ -19,6 +19,7 @@ mod header;
 mod member;
 mod placement;
 mod read;
+mod remainder;
 mod sparse;
 mod write;
 
@@ -26,6 +27,7 @@ pub use diff_id::{DiffIdReader, DiffIdWriter, diff_id};
 pub use error::TarError;
 pub use member::{Member, MemberKind, TarReader};
 pub use read::{IndexOnly, LayerSink, Removals, TarLimits, read_layer};
+pub use remainder::Remainder;
 pub use write::{TarOptions, WriteTarError, write_layer};
 
 #[cfg(test)]

@@ -357,6 +357,7 @@ fn image_state(
     let image = plan.images.get(source).expect("images were resolved before stages are gone through");
     let mut config = image.config.clone();
     config.config.on_build.clear();
+    config.forget_cache();
     if let (Base::Image(reference), Some(from), None) = (&stage.base, stage.from, context) {
         let (wanted, found) = (&source.platform, config.platform());
         if wanted.os != found.os || wanted.architecture != found.architecture {

@@ -72,6 +72,7 @@ pub(super) fn run(
             request.tags.clear();
             request.cache_from.clear();
             request.cache_to.clear();
+            request.inline_cache = false;
             // Provenance says when it was made.
             request.attest = Attest::default();
             let mode = arguments.build.progress(environment)?;

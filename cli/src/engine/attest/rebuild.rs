@@ -148,7 +148,9 @@ impl Engine {
         };
         let recorded = Provenance::read(&said.statement.predicate)?;
         let published = self.published(&seat, &platform, events).await?;
-        let request = recorded.request(request)?;
+        let mut request = recorded.request(request)?;
+        // Provenance does not tell, but the image itself does.
+        request.inline_cache = published.as_ref().is_ok_and(|image| image.config.carries_cache());
         let fixed_times = request.normalises(TIMES);
         let report = self.build(request, events, &CancellationToken::new()).await?;
         let made = report.images.iter().find(|made| platform.runs(&made.platform));
@@ -269,6 +271,7 @@ impl Provenance {
             pull: false,
             cache_from: Vec::new(),
             cache_to: Vec::new(),
+            inline_cache: false,
             tags: Vec::new(),
             outputs: Vec::new(),
             attest: Attest { provenance: Some(ProvenanceOptions::default()), sbom: false },

@@ -36,7 +36,10 @@ pub(super) fn compare(before: &ImageConfig, after: &ImageConfig, options: DiffOp
 }
 
 fn fields(config: &ImageConfig, options: DiffOptions) -> BTreeMap<String, String> {
-    let value = serde_json::to_value(config).expect("a config is JSON");
+    let mut config = config.clone();
+    // How it was made says nothing of what it is.
+    config.forget_cache();
+    let value = serde_json::to_value(&config).expect("a config is JSON");
     let mut fields = BTreeMap::new();
     flatten(String::new(), &value, &mut fields);
     if options.semantic {

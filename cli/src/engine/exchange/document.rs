@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ExchangeError;
 
 /// The version of the document; another one is refused.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 /// The largest document that is read.
 pub(super) const DOCUMENT_SIZE_MAX: u64 = 64 << 20;
 /// The largest index of one layer that is read, compressed and not.
@@ -120,9 +120,23 @@ impl CacheDocument {
     }
 }
 
-/// Finds the document in a manifest.
-pub(super) fn config_of(manifest: &[u8]) -> Result<Descriptor, ExchangeError> {
-    config_of_type(manifest, CONFIG_TYPE)
+/// What lies under the name of a cache.
+pub(super) enum Named {
+    /// A cache with this document.
+    Cache(Descriptor),
+    /// An image, which may carry a cache.
+    Image(Manifest),
+    /// Images, each of which may carry one.
+    Images(Vec<Descriptor>),
+}
+
+/// Finds out what a manifest is of.
+pub(super) fn named(manifest: &[u8]) -> Result<Named, ExchangeError> {
+    match Document::parse(manifest, &MediaType::default()) {
+        Ok(Document::Manifest(image)) if image.config.media_type.is_config() => Ok(Named::Image(image)),
+        Ok(Document::Index(index)) => Ok(Named::Images(index.manifests)),
+        _ => config_of_type(manifest, CONFIG_TYPE).map(Named::Cache),
+    }
 }
 
 /// Finds the document of a type in a manifest.
@@ -160,8 +174,10 @@ mod tests {
         assert_eq!(error, "it has format 2, this mica knows 1");
         assert!(CacheDocument::parse(&bytes[..bytes.len() - 1]).is_err());
         let manifest = document.manifest(CacheDocument::describe(&bytes));
-        assert!(config_of(&manifest.to_bytes()).is_ok());
-        let image = Manifest::new(Dialect::Oci, Descriptor::of(MediaType::OCI_CONFIG, b"{}"), Vec::new());
-        assert_eq!(config_of(&image.to_bytes()).unwrap_err().to_string(), "it is no cache of mica");
+        assert!(matches!(named(&manifest.to_bytes()), Ok(Named::Cache(_))));
+        let of = |config: MediaType| Manifest::new(Dialect::Oci, Descriptor::of(config, b"{}"), Vec::new());
+        assert!(matches!(named(&of(MediaType::OCI_CONFIG).to_bytes()), Ok(Named::Image(_))));
+        let error = named(&of(MediaType::parse("application/vnd.example+json")).to_bytes()).err().unwrap();
+        assert_eq!(error.to_string(), "it is no cache of mica");
     }
 }

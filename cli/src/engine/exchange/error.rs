@@ -44,9 +44,23 @@ pub(crate) enum ExchangeError {
     /// It is no cache, or one of another version.
     #[error("{0}")]
     Format(String),
+    /// An image cannot carry it.
+    #[error("it takes {size} bytes of the image's config, where {allowed} are allowed")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+        /// The most there may be.
+        allowed: usize,
+    },
+    /// A layer could not be received.
+    #[error(transparent)]
+    Import(#[from] crate::engine::import::ImportError),
     /// A layer could not be packed.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// A blob could not be stored or read.
+    #[error(transparent)]
+    Stored(#[from] mica_cache::BlobError),
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] mica_cache::FileError),
@@ -63,6 +77,9 @@ impl ExchangeError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Registry(error) => error.hint(),
+            Self::TooLarge { .. } => {
+                Some("keep it beside the image with `--cache-to type=registry,ref=NAME`".to_owned())
+            }
             Self::Deadline(_) => {
                 Some("give it longer with `timeout=30m`, or export less with `mode=min`".to_owned())
             }

@@ -40,6 +40,14 @@ pub(crate) struct Learned {
     pub(crate) imports: Arc<Imports>,
 }
 
+impl Learned {
+    /// Returns the records of the steps that the images are made of, with their places.
+    pub(crate) fn of_images(&self) -> Vec<(String, CacheRecord)> {
+        let made = self.records.iter().filter(|(step, _)| self.in_images.contains(step));
+        made.map(|(_, record)| record.clone()).collect()
+    }
+}
+
 /// Sends a build's cache to every place that was asked for; what may fail is only told.
 pub(crate) async fn export(
     host: &Arc<Host>,
@@ -168,7 +176,8 @@ impl Sending {
         let (blobs, layers, codec) = (self.blobs.clone(), self.host.store.layers(), self.codec);
         let (blob, diff_id, created) = blocking(move || {
             let layer = TreeLayer::made(id);
-            let blob = blobs.layer(&layer, Dialect::Oci, codec, false)?;
+            // The codec is told with the blob, so it must be that one, and not whatever the layer came in.
+            let blob = blobs.layer(&layer, Dialect::Oci, codec, true)?;
             let diff_id = layers.diff_id(&layer)?;
             Ok::<_, ExchangeError>((blob, diff_id, layers.require(&id)?.meta().created))
         })
@@ -192,10 +201,10 @@ impl Sending {
 }
 
 /// Values that must not travel.
-struct Secrets(Masker);
+pub(super) struct Secrets(Masker);
 
 impl Secrets {
-    fn of(request: &BuildRequest) -> Self {
+    pub(super) fn of(request: &BuildRequest) -> Self {
         let values = request.secrets.values().filter_map(|secret| match secret {
             SecretSource::Variable { value, .. } => Some(value.clone()),
             // One that cannot be read was given to no step either.
@@ -206,7 +215,7 @@ impl Secrets {
     }
 
     /// Returns a record as it is sent: without the values of variables and secrets, and without what lies in this store alone.
-    fn portable(&self, place: &str, record: &CacheRecord) -> SentRecord {
+    pub(super) fn portable(&self, place: &str, record: &CacheRecord) -> SentRecord {
         let mut record = record.clone();
         record.log = None;
         record.step = self.masked(&record.step);
@@ -227,10 +236,16 @@ impl Secrets {
 
 /// Variables may have been given as build arguments, which people put passwords in: only a digest of their values is sent.
 fn portable_value(name: &str, value: &str) -> String {
-    match name.starts_with("env ") {
+    match name.starts_with("env ") && !is_digest(value) {
         true => format!("digest {}", &blake3::hash(value.as_bytes()).to_hex()[..16]),
         false => value.to_owned(),
     }
+}
+
+/// Whether a value came from a cache, where it was replaced already.
+fn is_digest(value: &str) -> bool {
+    let hex = value.strip_prefix("digest ").unwrap_or_default();
+    hex.len() == 16 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Returns the parts of a key as records of a cache have them, to be compared with those.

@@ -8,23 +8,31 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::future::join_all;
-use mica_cache::layer::{Promise, Supplier};
-use mica_cache::{CacheRecord, FileError, LayerError, RecordKey, Replace, Store};
-use mica_image::LayerId;
+use mica_cache::layer::{CompressedBlob, Promise, Supplier};
+use mica_cache::{BlobError, CacheRecord, FileError, LayerError, RecordKey, Replace, Store};
 use mica_image::compress::Decoder;
+use mica_image::config::CONFIG_SIZE_MAX;
 use mica_image::index::LayerIndex;
+use mica_image::tar::TarOptions;
+use mica_image::{Descriptor, LayerId, Manifest};
 use mica_remote::RegistryError;
 use mica_solver::{BuildEvent, EventSender, TaskState};
 use tokio::runtime::Handle;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::document::{CacheDocument, DOCUMENT_SIZE_MAX, INDEX_SIZE_MAX, SentLayer, SentRecord, config_of};
+use super::document::{
+    CacheDocument, DOCUMENT_SIZE_MAX, INDEX_SIZE_MAX, Named, SentLayer, SentRecord, named,
+};
 use super::error::ExchangeError;
+use super::inline::{Carried, CarriedLayer, carried};
 use super::mount_tree::MountTree;
 use super::mounts;
-use super::options::{CacheImport, Mounts};
+use super::options::{CacheImport, DocumentName, Mounts};
 use super::place::Place;
 use crate::engine::{Host, chain};
+
+/// The most images of one index that are asked for a cache.
+const IMAGES_MAX: usize = 32;
 
 /// The caches a build may use.
 #[derive(Debug, Default)]
@@ -41,11 +49,28 @@ pub(crate) struct Imports {
 struct Cache {
     place: Place,
     mounts: Mounts,
-    document: CacheDocument,
+    store: Store,
+    content: Content,
     by_key: HashMap<RecordKey, Vec<usize>>,
     events: EventSender,
     runtime: Handle,
     state: Mutex<State>,
+}
+
+/// What a cache has.
+#[derive(Debug, Default)]
+struct Content {
+    records: Vec<SentRecord>,
+    layers: BTreeMap<LayerId, Kept>,
+}
+
+/// How a cache keeps a layer.
+#[derive(Debug)]
+enum Kept {
+    /// As index and tar.
+    Sent(SentLayer),
+    /// As the layer of an image.
+    Carried(CarriedLayer),
 }
 
 /// What has been found out about a cache.
@@ -98,7 +123,7 @@ impl Imports {
 
     /// Returns the record of a step at the same place of its file.
     pub(crate) fn at(&self, place: &str) -> Option<&CacheRecord> {
-        let all = self.caches.iter().flat_map(|cache| &cache.document.records);
+        let all = self.caches.iter().flat_map(|cache| &cache.content.records);
         all.rev().find(|sent| sent.place == place).map(|sent| &sent.record)
     }
 
@@ -115,7 +140,11 @@ impl Imports {
     /// Returns how a layer that is only promised was sent.
     pub(super) fn sent(&self, id: &LayerId) -> Option<&SentLayer> {
         let usable = self.caches.iter().filter(|cache| cache.is_usable(id));
-        usable.filter_map(|cache| cache.document.layers.get(id)).next()
+        let mut kept = usable.filter_map(|cache| cache.content.layers.get(id));
+        kept.find_map(|kept| match kept {
+            Kept::Sent(sent) => Some(sent),
+            Kept::Carried(_) => None,
+        })
     }
 
     /// Puts into the directory of the cache mount `id` what caches have of it and it has not. One that cannot is told.
@@ -159,7 +188,7 @@ impl Imports {
 
 fn usable_records<'a>(cache: &'a Arc<Cache>, key: &RecordKey) -> Vec<Found<'a>> {
     let numbers = cache.by_key.get(key).into_iter().flatten();
-    let records = numbers.map(|number| &cache.document.records[*number].record);
+    let records = numbers.map(|number| &cache.content.records[*number].record);
     let usable = records.filter(|record| cache.is_usable(&record.layer));
     usable.map(|record| Found { cache, record }).collect()
 }
@@ -167,18 +196,59 @@ fn usable_records<'a>(cache: &'a Arc<Cache>, key: &RecordKey) -> Vec<Found<'a>> 
 async fn open(host: &Host, import: &CacheImport, events: &EventSender) -> Result<Arc<Cache>, String> {
     let told = |error: ExchangeError| chain(&error);
     let place = Place::open(host, &import.place).map_err(told)?;
-    let manifest = place.manifest(place.name()).await.map_err(told)?;
-    let manifest = manifest.ok_or("it is not there (yet)")?;
-    let config = config_of(&manifest).map_err(told)?;
-    let bytes = place.read(&config, DOCUMENT_SIZE_MAX).await.map_err(told)?;
-    let document = CacheDocument::parse(&bytes).map_err(told)?;
+    let content = read(&place).await.map_err(told)?;
     let mut by_key: HashMap<RecordKey, Vec<usize>> = HashMap::new();
-    for (number, SentRecord { record, .. }) in document.records.iter().enumerate() {
+    for (number, SentRecord { record, .. }) in content.records.iter().enumerate() {
         by_key.entry(record.key).or_default().push(number);
     }
     let (events, runtime) = (events.clone(), Handle::current());
-    let mounts = import.mounts.clone();
-    Ok(Arc::new(Cache { place, mounts, document, by_key, events, runtime, state: Mutex::default() }))
+    let (store, mounts) = (host.store.clone(), import.mounts.clone());
+    Ok(Arc::new(Cache { place, mounts, store, content, by_key, events, runtime, state: Mutex::default() }))
+}
+
+async fn read(place: &Place) -> Result<Content, ExchangeError> {
+    let absent = || ExchangeError::Format("it is not there (yet)".to_owned());
+    let manifest = place.manifest(place.name()).await?.ok_or_else(absent)?;
+    let mut content = Content::default();
+    match named(&manifest)? {
+        Named::Cache(config) => {
+            let bytes = place.read(&config, DOCUMENT_SIZE_MAX).await?;
+            let CacheDocument { records, layers, .. } = CacheDocument::parse(&bytes)?;
+            let layers = layers.into_iter().map(|(id, sent)| (id, Kept::Sent(sent))).collect();
+            return Ok(Content { records, layers });
+        }
+        Named::Image(image) => content.add_image(place, &image).await?,
+        Named::Images(images) => {
+            for image in images.iter().filter(|image| is_image(image)).take(IMAGES_MAX) {
+                let manifest = place.manifest(&DocumentName::Digest(image.digest)).await?;
+                if let Named::Image(image) = named(&manifest.ok_or_else(absent)?)? {
+                    content.add_image(place, &image).await?;
+                }
+            }
+        }
+    }
+    match content.records.is_empty() {
+        true => {
+            Err(ExchangeError::Format("it is no cache of mica, and no image that carries one".to_owned()))
+        }
+        false => Ok(content),
+    }
+}
+
+/// What is said of images stands beside them, for no platform.
+fn is_image(entry: &Descriptor) -> bool {
+    entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
+}
+
+impl Content {
+    async fn add_image(&mut self, place: &Place, image: &Manifest) -> Result<(), ExchangeError> {
+        let config = place.read(&image.config, CONFIG_SIZE_MAX).await?;
+        if let Some(Carried { records, layers }) = carried(image, &config)? {
+            self.records.extend(records);
+            self.layers.extend(layers.into_iter().map(|(id, layer)| (id, Kept::Carried(layer))));
+        }
+        Ok(())
+    }
 }
 
 impl Cache {
@@ -187,22 +257,19 @@ impl Cache {
         !state.is_gone && !state.bad.contains(layer)
     }
 
-    /// Fetches a layer's index and has the layer promised; returns whether that went well.
+    /// Fetches what is needed to have a layer promised; returns whether that went well.
     fn promise(self: &Arc<Self>, store: &Store, id: &LayerId) -> Result<bool, LayerError> {
-        let Some(sent) = self.document.layers.get(id) else {
+        let Some(kept) = self.content.layers.get(id) else {
             self.blame(id, "it names a layer it does not have", false);
             return Ok(false);
         };
-        let index = match self.index(sent) {
-            Ok(index) => index,
+        let promise = match self.offer(kept) {
+            Ok(promise) => promise,
             Err(error) => {
                 self.blame(id, &chain(&error), is_unreachable(&error));
                 return Ok(false);
             }
         };
-        let supplier = Arc::new(Bringer { cache: Arc::downgrade(self) });
-        let (diff_id, blob, codec) = (sent.diff_id, sent.compressed(), sent.codec.clone());
-        let promise = Promise { index, created: sent.created, diff_id, blob, codec, supplier };
         match store.layers().promise(id, promise) {
             Ok(()) => Ok(true),
             Err(error @ (LayerError::Promise { .. } | LayerError::Index { .. })) => {
@@ -213,6 +280,29 @@ impl Cache {
         }
     }
 
+    fn offer(self: &Arc<Self>, kept: &Kept) -> Result<Promise, ExchangeError> {
+        let supplier = Arc::new(Bringer { cache: Arc::downgrade(self) });
+        match kept {
+            Kept::Sent(sent) => {
+                let (index, codec) = (self.index(sent)?, sent.codec.clone());
+                let (created, tar) = (sent.created, TarOptions::default());
+                let (diff_id, blob) = (sent.diff_id, sent.compressed());
+                Ok(Promise { index, created, tar, diff_id, blob, codec, supplier })
+            }
+            Kept::Carried(layer) => {
+                let mut stream = match self.store.blobs().open(&layer.blob.digest) {
+                    Ok(file) => Box::new(file) as Box<dyn Read + Send>,
+                    Err(BlobError::Missing(_)) => self.download(&layer.blob)?,
+                    Err(error) => return Err(error.into()),
+                };
+                let (index, codec) = layer.receive(&self.store, &mut stream)?;
+                let (created, tar, diff_id) = (layer.created, layer.tar, layer.diff_id);
+                let blob = CompressedBlob { digest: layer.blob.digest, size: layer.blob.size };
+                Ok(Promise { index, created, tar, diff_id, blob, codec, supplier })
+            }
+        }
+    }
+
     fn index(&self, sent: &SentLayer) -> Result<LayerIndex, ExchangeError> {
         let packed = self.runtime.block_on(self.place.read(&sent.index, INDEX_SIZE_MAX))?;
         let wrong = |source| ExchangeError::Blob { digest: sent.index.digest, source };
@@ -220,6 +310,15 @@ impl Cache {
         let decoder = Decoder::new(packed.as_slice()).map_err(wrong)?;
         decoder.take(INDEX_SIZE_MAX).read_to_end(&mut bytes).map_err(wrong)?;
         LayerIndex::decode(&bytes).map_err(|error| wrong(io::Error::other(error)))
+    }
+
+    /// Opens a blob that is not here.
+    fn download(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, ExchangeError> {
+        let stream = self.runtime.block_on(self.place.blob(blob))?;
+        let bridge = SyncIoBridge::new_with_handle(StreamReader::new(stream), self.runtime.clone());
+        let what = format!("downloading {} from the cache", &blob.digest.to_string()[..19]);
+        self.events.send_blocking(BuildEvent::Task { what: what.clone(), state: TaskState::Started });
+        Ok(Box::new(Told { inner: bridge, what, events: self.events.clone() }))
     }
 
     fn bring_mount(&self, store: &Store, id: &str, directory: &Path) -> Result<MountTree, ExchangeError> {
@@ -258,12 +357,13 @@ struct Bringer {
 impl Supplier for Bringer {
     fn open(&self, layer: &LayerId) -> io::Result<Box<dyn Read + Send>> {
         let cache = self.cache.upgrade().ok_or_else(|| io::Error::other("the build has ended"))?;
-        let sent = cache.document.layers.get(layer).ok_or(io::ErrorKind::NotFound)?;
-        let stream = cache.runtime.block_on(cache.place.blob(&sent.blob)).map_err(io::Error::other)?;
-        let bridge = SyncIoBridge::new_with_handle(StreamReader::new(stream), cache.runtime.clone());
-        let what = format!("downloading {} from the cache", &sent.blob.digest.to_string()[..19]);
-        cache.events.send_blocking(BuildEvent::Task { what: what.clone(), state: TaskState::Started });
-        Ok(Box::new(Told { inner: bridge, what, events: cache.events.clone() }))
+        match cache.content.layers.get(layer).ok_or(io::ErrorKind::NotFound)? {
+            Kept::Sent(sent) => cache.download(&sent.blob).map_err(io::Error::other),
+            Kept::Carried(layer) => {
+                let file = cache.store.blobs().open(&layer.blob.digest).map_err(io::Error::other)?;
+                Ok(Box::new(file))
+            }
+        }
     }
 
     fn failed(&self, layer: &LayerId, error: &LayerError) {

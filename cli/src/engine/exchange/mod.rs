@@ -4,6 +4,7 @@
 //! options      what was asked for: `--cache-to`, `--cache-from`
 //! document     what is sent: records and layers in one small document, blobs beside it (docs/cache.md has the format)
 //! place        where it lies: registry · directory · bucket, each a store of blobs and of named documents
+//! inline       what an image carries in its own config instead
 //! import       finds records, promises their layers, brings the bytes that are needed
 //! export       sends records and layers
 //! mounts       cache mounts, over `mount_tree`, which joins what several writers made of one
@@ -19,6 +20,7 @@ mod document;
 mod error;
 mod export;
 mod import;
+mod inline;
 mod mount_tree;
 mod mounts;
 pub(crate) mod options;
@@ -28,3 +30,4 @@ mod registry;
 pub(crate) use error::ExchangeError;
 pub(crate) use export::{Learned, export, portable_parts};
 pub(crate) use import::Imports;
+pub(crate) use inline::carry;

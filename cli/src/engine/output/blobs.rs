@@ -57,6 +57,16 @@ impl Codec {
     }
 }
 
+/// Returns the name of the codec of a layer that was made elsewhere: at which level, and by what, nobody knows.
+pub(crate) fn as_it_came(compression: LayerCompression) -> String {
+    let compression = match compression {
+        LayerCompression::None => "tar",
+        LayerCompression::Gzip => "gzip",
+        LayerCompression::Zstd => "zstd",
+    };
+    format!("{compression} as it came")
+}
+
 /// The way to the bytes of a blob that may not be in the store.
 #[derive(Clone)]
 struct Recipe {
@@ -114,6 +124,12 @@ impl StoreBlobs {
         };
         let layer = layers.require(&tree_layer.id)?;
         let diff_id = layers.diff_id(tree_layer)?;
+        if let Some(came) = layer.compressed(&diff_id, &as_it_came(codec.compression))?
+            && !force
+            && self.store.blobs().has(&came.digest)?
+        {
+            return Ok(Descriptor::new(MediaType::layer(dialect, codec.compression), came.digest, came.size));
+        }
         let blob = self.pack(Recipe { layer, tar, options: tree_layer.tar_options(), codec }, diff_id)?;
         Ok(Descriptor::new(MediaType::layer(dialect, codec.compression), blob.digest, blob.size))
     }

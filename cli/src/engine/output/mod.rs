@@ -24,7 +24,7 @@ use super::blocking::blocking;
 use super::build_error::BuildError;
 use super::request::{BuildRequest, Output, OutputKind};
 use super::{Engine, Host, NetworkSetupError};
-pub(crate) use blobs::{Codec, StoreBlobs};
+pub(crate) use blobs::{Codec, StoreBlobs, as_it_came};
 pub(crate) use push::Content;
 
 /// An image in the store, read.

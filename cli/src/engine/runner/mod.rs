@@ -277,7 +277,7 @@ impl Shared {
 
     /// Remembers which record a step's result is, if somebody will want to know.
     fn note_used(&self, step: StepId, record: &CacheRecord) {
-        if !self.request.cache_to.is_empty() {
+        if self.request.inline_cache || !self.request.cache_to.is_empty() {
             let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
             used.insert(step, record.clone());
         }
