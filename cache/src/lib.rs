@@ -45,6 +45,6 @@ pub use layer::{Committed, Layer, LayerError, LayerStore, Scratch, Snapshot};
 pub use lease::Lease;
 pub use locks::{LockError, StepLock};
 pub use mounts::{CacheMount, MountLease, MountStore, Sharing};
-pub use record::{CacheRecord, KeyPart, PlaceId, RecordKey, RecordStore, Replace, StoredRecord, TreeHash};
+pub use record::{CacheRecord, KeyPart, OmittedFiles, PlaceId, RecordKey, RecordStore, Replace, StoredRecord, TreeHash};
 pub use store::{OpenError, Ownership, Store};
 pub use usage::Usage;

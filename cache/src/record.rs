@@ -95,6 +95,17 @@ pub struct KeyPart {
     pub detail: Option<DetailId>,
 }
 
+/// Files of one kind that are no part of a layer although its step wrote them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OmittedFiles {
+    /// The kind.
+    pub kind: String,
+    /// How many files and directories (with all that is in them).
+    pub count: u64,
+    /// The first of them, as absolute paths.
+    pub paths: Vec<String>,
+}
+
 /// What a step made, and what it was made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheRecord {
@@ -111,10 +122,13 @@ pub struct CacheRecord {
     pub log: Option<DetailId>,
     /// The step as the build showed it.
     pub step: String,
-    /// When it started, in milliseconds since 1970.
+    /// When it started, in seconds since 1970.
     pub started: i64,
     /// How long it ran, in milliseconds.
     pub duration: u64,
+    /// What it wrote that its layer does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<OmittedFiles>,
 }
 
 /// A record as it lies in the store.
@@ -342,6 +356,7 @@ mod tests {
             step: step.into(),
             started: 1_700_000_000_000,
             duration: 12,
+            left_out: Vec::new(),
         }
     }
 

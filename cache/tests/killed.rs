@@ -67,6 +67,7 @@ fn work(home: &Path, number: u64) {
             step,
             started: 0,
             duration: 0,
+            left_out: Vec::new(),
         };
         store.records().put(&record, Replace::Keep).unwrap();
     }

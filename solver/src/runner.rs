@@ -6,7 +6,7 @@ use mica_image::tree::Tree;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::BuildEvent;
+use crate::event::{BuildEvent, LeftOutFiles};
 use crate::graph::{Step, StepId};
 use crate::key::{CacheKey, KeyParts};
 
@@ -84,8 +84,13 @@ impl EventSender {
 /// What a look-up found.
 #[derive(Debug)]
 pub enum Lookup {
-    /// A record whose conditions hold: the step's result.
-    Hit(StepResult),
+    /// A record whose conditions hold.
+    Hit {
+        /// The step's result.
+        result: StepResult,
+        /// Files that were left out of its layer when it ran.
+        left_out: Vec<LeftOutFiles>,
+    },
     /// None, and why in one line.
     Miss(String),
 }
@@ -101,6 +106,8 @@ pub struct Executed {
     pub bytes: u64,
     /// Whether another build did the work meanwhile, so that nothing ran here.
     pub shared: bool,
+    /// Files that were left out of its layer.
+    pub left_out: Vec<LeftOutFiles>,
 }
 
 /// Does what the scheduler decides.

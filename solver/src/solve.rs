@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{BuildEvent, StepInfo, StepPhase};
+use crate::event::{BuildEvent, LeftOutFiles, StepInfo, StepPhase};
 use crate::graph::{BuildGraph, Op, Step, StepId};
 use crate::key::step_parts;
 use crate::runner::{EventSender, Lookup, StepContext, StepInputs, StepResult, StepRunner};
@@ -234,7 +234,8 @@ async fn look_up_or_run<R: StepRunner>(step: &Step, inputs: &StepInputs, job: &J
         "the cache is not used for it".to_owned()
     } else {
         match job.runner.lookup(step, &key, &parts, inputs).await.map_err(Some)? {
-            Lookup::Hit(result) => {
+            Lookup::Hit { result, left_out } => {
+                tell_left_out(step, job, left_out).await;
                 job.context.events.send(BuildEvent::StepCached { id: step.id }).await;
                 return Ok((result, Outcome::Cached));
             }
@@ -250,12 +251,19 @@ async fn look_up_or_run<R: StepRunner>(step: &Step, inputs: &StepInputs, job: &J
     job.context.events.send(BuildEvent::StepRunning { id: step.id, reason }).await;
     let executed = job.runner.execute(step, &key, &parts, inputs, &job.context).await.map_err(Some)?;
     drop(permit);
+    tell_left_out(step, job, executed.left_out).await;
     if executed.shared {
         job.context.events.send(BuildEvent::StepCached { id: step.id }).await;
         return Ok((executed.result, Outcome::Cached));
     }
     finished(step, job, begin, executed.equal_output, executed.bytes).await;
     Ok((executed.result, Outcome::Ran(executed.equal_output)))
+}
+
+async fn tell_left_out<R>(step: &Step, job: &Job<R>, files: Vec<LeftOutFiles>) {
+    if !files.is_empty() {
+        job.context.events.send(BuildEvent::StepLeftOut { id: step.id, files }).await;
+    }
 }
 
 async fn finished<R>(step: &Step, job: &Job<R>, begin: Instant, equal_output: bool, bytes: u64) {

@@ -48,6 +48,8 @@ fn noise_is_left_out_and_told_and_can_be_kept() {
         "machine-id: /etc/machine-id",
         "npm-caches: /root/.npm",
     ]);
+    let again = bench.mica(&["build", "--reproducible", "."]).succeeds();
+    again.says(&["all 4 steps were cached", "left out of #", "apt-logs: /var/log/apt/history.log"]);
     let image = Image::read(&std::fs::read(bench.path("x.tar")).unwrap());
     assert!(image.files.contains_key("/kept") && image.files.contains_key("/var/log/apt"));
     for gone in ["/etc/machine-id", "/root/.npm", "/var/log/apt/history.log"] {

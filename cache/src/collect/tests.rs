@@ -31,8 +31,17 @@ pub(super) fn record(store: &Store, key: u8, layer: LayerId) {
     let parts = vec![KeyPart { name: "content".into(), value: String::new(), detail }];
     let key = RecordKey([key; 32]);
     let conditions = Vec::<Fact>::new();
-    let record =
-        CacheRecord { key, parts, layer, conditions, log: None, step: "s".into(), started: 0, duration: 0 };
+    let record = CacheRecord {
+        key,
+        parts,
+        layer,
+        conditions,
+        log: None,
+        step: "s".into(),
+        started: 0,
+        duration: 0,
+        left_out: Vec::new(),
+    };
     store.records().put(&record, Replace::Keep).unwrap();
 }
 

@@ -56,6 +56,7 @@ impl Bench {
                 step: "RUN make".into(),
                 started: 0,
                 duration: 1,
+                left_out: Vec::new(),
             };
             let number = store.records().put(&record, Replace::Keep).unwrap();
             let stored = StoredRecord { number, record };

@@ -102,7 +102,7 @@ impl Foresight<'_> {
             vec![unused_cache()]
         } else {
             match self.runner.lookup(step, &parts.key(), &parts, &inputs).await? {
-                Lookup::Hit(result) => {
+                Lookup::Hit { result, .. } => {
                     let known = new_below
                         .map_or_else(|| Known::Sure(result.clone()), |id| Known::Before(result.clone(), id));
                     return Ok((record(StepOutcome::Cached, vec![]), known));

@@ -223,6 +223,9 @@ impl Secrets {
             part.detail = None;
             part.value = self.masked(&portable_value(&part.name, &part.value));
         }
+        for path in record.left_out.iter_mut().flat_map(|files| &mut files.paths) {
+            *path = self.masked(path);
+        }
         SentRecord { place: place.to_owned(), record }
     }
 

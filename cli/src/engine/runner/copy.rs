@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use mica_cache::{CacheRecord, ContextTree, DetailId, Ownership, Replace, Scratch};
+use mica_cache::{CacheRecord, ContextTree, DetailId, OmittedFiles, Ownership, Replace, Scratch};
 use mica_executor::copy::{
     Chmod, ContentReader, Devices, Item, Layout, Listed, Origin, Owner, PlaceOptions, Placement,
     SelectRequest, Selection, Shape, SourcePattern, WriteOptions, expand_archives, place, resolve_owner,
@@ -17,7 +17,7 @@ use mica_image::index::{Bytes, LayerIndex, Node, Time, TimeKind};
 use mica_image::root_dir::{Links, RootDir};
 use mica_image::tree::{FileTree, MergedTree, RecordingTree, TreeEntry};
 use mica_solver::graph::{CopyOp, CopySource, Unpack};
-use mica_solver::{BuildEvent, Executed, KeyParts, Step, StepId, StepInputs, StepResult};
+use mica_solver::{BuildEvent, Executed, KeyParts, LeftOutFiles, Step, StepId, StepInputs, StepResult};
 use serde::Serializer as _;
 
 use super::held::name_held;
@@ -215,17 +215,29 @@ pub(super) fn store(
         equal_output: committed.existed,
         bytes: committed.layer.own_bytes(),
         shared: false,
+        left_out: Vec::new(),
     })
 }
 
-/// Writes the record of a step that has run.
+/// How the command of a step ran.
+pub(super) struct Ran {
+    /// When, in seconds since 1970.
+    pub(super) started: i64,
+    pub(super) duration: std::time::Duration,
+    pub(super) left_out: Vec<LeftOutFiles>,
+}
+
+/// Writes the record of a step that is done; `ran` where it was a command.
 pub(super) fn record(
     work: &Work,
     layer: LayerId,
     conditions: Vec<mica_image::tree::Fact>,
-    timing: Option<(i64, std::time::Duration)>,
+    ran: Option<Ran>,
 ) -> Result<(), StepError> {
-    let (started, duration) = timing.unwrap_or((seconds_now().0, std::time::Duration::ZERO));
+    let made_now =
+        || Ran { started: seconds_now().0, duration: std::time::Duration::ZERO, left_out: Vec::new() };
+    let Ran { started, duration, left_out } = ran.unwrap_or_else(made_now);
+    let omitted = |LeftOutFiles { kind, count, paths }| OmittedFiles { kind, count, paths };
     let record = CacheRecord {
         key: work.record_key(),
         parts: work.record_parts()?,
@@ -235,6 +247,7 @@ pub(super) fn record(
         step: work.step.name.clone(),
         started,
         duration: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        left_out: left_out.into_iter().map(omitted).collect(),
     };
     let replace = if work.step.ignore_cache { Replace::All } else { Replace::Keep };
     let records = work.shared.store.records();

@@ -330,10 +330,10 @@ impl StepRunner for EngineRunner {
         let (shared, step, key, parts) = (self.shared.clone(), step.clone(), *key, parts.clone());
         let parent = inputs.parent.clone();
         blocking(move || match lookup::find(&shared, &step, &key, &parent)? {
-            Some(result) => {
+            Some(lookup::Hit { result, left_out }) => {
                 shared.note_met(&key);
                 shared.note_tree(step.id, &result);
-                Ok(Lookup::Hit(result))
+                Ok(Lookup::Hit { result, left_out })
             }
             None => {
                 let causes = reason::of_miss(&shared, &step, &parts, &parent)?;
@@ -393,9 +393,16 @@ impl Work {
         let cancelled = || self.cx.cancel.is_cancelled();
         let lock = self.shared.store.lock_step(&self.key.hex(), &cancelled)?;
         if !self.step.ignore_cache
-            && let Some(result) = lookup::find(&self.shared, &self.step, &self.key, &self.inputs.parent)?
+            && let Some(hit) = lookup::find(&self.shared, &self.step, &self.key, &self.inputs.parent)?
         {
-            return Ok(Turn::Shared(Executed { result, equal_output: true, bytes: 0, shared: true }));
+            let lookup::Hit { result, left_out } = hit;
+            return Ok(Turn::Shared(Executed {
+                result,
+                equal_output: true,
+                bytes: 0,
+                shared: true,
+                left_out,
+            }));
         }
         Ok(Turn::Ours(lock))
     }

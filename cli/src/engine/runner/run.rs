@@ -99,19 +99,18 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     let noise = shared.request.reproducible.as_ref().map(NoiseFilter::new).unwrap_or_default();
     let committed =
         layers.commit_upper(snapshot, &parent, &|written| noise.covers(written), copy::seconds_now().0)?;
-    let files = noise.into_found();
-    if !files.is_empty() {
-        work.cx.events.send_blocking(BuildEvent::StepLeftOut { id: work.step.id, files });
-    }
+    let left_out = noise.into_found();
     let result = work.result(committed.layer.id());
     drop((prepared.leases, prepared.sockets));
-    copy::record(work, committed.layer.id(), Vec::new(), Some((started, duration)))?;
+    let ran = copy::Ran { started, duration, left_out: left_out.clone() };
+    copy::record(work, committed.layer.id(), Vec::new(), Some(ran))?;
     drop(lock);
     Ok(Executed {
         result,
         equal_output: committed.existed,
         bytes: committed.layer.own_bytes(),
         shared: false,
+        left_out,
     })
 }
 
