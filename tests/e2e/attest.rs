@@ -178,6 +178,10 @@ fn statements_go_where_images_go_and_nowhere_else() {
     for (arguments, told) in refused {
         bench.mica(&[&["build"], &arguments[..], &["."]].concat()).exits(2).says(&[told]);
     }
+    // An archive beside a layout gets none, which is told.
+    let both =
+        ["build", "--sbom=true", "-o", "type=oci,dest=../b.tar", "-o", "type=docker,dest=../c.tar", "."];
+    bench.mica(&both).succeeds().says(&["c.tar` has no place for attestations"]).says_not("b.tar` has no");
     // Whoever takes the layout takes the image and not what is said of it.
     bench.mica(&["build", "--sbom=true", "-t", "app", "-o", "type=oci,dest=../app.tar", "."]).succeeds();
     let other = Bench::new();

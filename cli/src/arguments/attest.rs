@@ -5,7 +5,7 @@ use mica_parser::go::parse_bool;
 use super::build::BuildArguments;
 use super::csv;
 use super::error::ArgumentError;
-use crate::engine::request::{Attest, Output, OutputKind, ProvenanceMode, ProvenanceOptions};
+use crate::engine::request::{Attest, Output, ProvenanceMode, ProvenanceOptions};
 
 /// Reads the flags; a later one wins over an earlier one of the same type, and `--attest` comes first.
 pub(super) fn attest(arguments: &BuildArguments, outputs: &[Output]) -> Result<Attest, ArgumentError> {
@@ -19,7 +19,7 @@ pub(super) fn attest(arguments: &BuildArguments, outputs: &[Output]) -> Result<A
     for word in arguments.output.sbom.iter().filter(|word| !word.is_empty()) {
         read("--sbom", word, Some("sbom"), &mut attest)?;
     }
-    if attest != Attest::default() {
+    if attest.is_asked() {
         check(&attest, outputs)?;
     }
     Ok(attest)
@@ -85,15 +85,13 @@ fn read(
 fn check(attest: &Attest, outputs: &[Output]) -> Result<(), ArgumentError> {
     let flag = if attest.provenance.is_some() { "--provenance" } else { "--sbom" };
     let refused = |why: &str| ArgumentError::value(flag, "true", why.to_owned());
-    let holds = |output: &&Output| {
-        matches!(output.kind, OutputKind::OciArchive | OutputKind::OciLayout | OutputKind::Registry(_))
-    };
-    if !outputs.iter().any(|output| holds(&output)) {
+    let mut holding = outputs.iter().filter(|output| output.kind.has_statements()).peekable();
+    if holding.peek().is_none() {
         return Err(refused("no image is written that it could be attached to")
             .with_hint("add `--push`, or `-o type=oci,dest=FILE`"));
     }
     let docker = |output: &Output| output.packing.dialect == Some(mica_image::Dialect::Docker);
-    if outputs.iter().filter(holds).any(docker) {
+    if holding.any(docker) {
         return Err(refused("docker's media types have no place for it: leave out `oci-mediatypes=false`"));
     }
     Ok(())

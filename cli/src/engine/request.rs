@@ -89,6 +89,13 @@ pub(crate) struct Attest {
     pub sbom: bool,
 }
 
+impl Attest {
+    /// Whether anything is to be said.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.provenance.is_some() || self.sbom
+    }
+}
+
 /// How provenance is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ProvenanceOptions {
@@ -258,6 +265,13 @@ pub(crate) enum OutputKind {
     Image,
     /// The image in a registry (`type=registry`, or `type=image,push=true`).
     Registry(Push),
+}
+
+impl OutputKind {
+    /// Whether what is said of an image goes there with it.
+    pub(crate) const fn has_statements(self) -> bool {
+        matches!(self, Self::OciArchive | Self::OciLayout | Self::Registry(_))
+    }
 }
 
 /// How an image goes to a registry.

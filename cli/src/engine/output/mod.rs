@@ -180,6 +180,14 @@ impl Engine {
         let mut exported = Vec::new();
         for output in request.outputs.iter().filter(|output| output.kind != OutputKind::Image) {
             let names = if output.names.is_empty() { &request.tags } else { &output.names };
+            if request.attest.is_asked() && !output.kind.has_statements() {
+                let place = match output.kind {
+                    OutputKind::Daemon => "docker's daemon".to_owned(),
+                    _ => target_name(output.destination.as_deref()),
+                };
+                let message = format!("{place} has no place for attestations, and gets none");
+                events.send(BuildEvent::Warning { message }).await;
+            }
             if let OutputKind::Registry(push) = output.kind {
                 exported.push(self.push(images, names, push, &output.packing, events).await?);
                 continue;
