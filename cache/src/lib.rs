@@ -29,6 +29,7 @@ pub mod fsck;
 pub mod images;
 pub mod layer;
 pub mod mounts;
+pub mod published;
 pub mod record;
 pub mod usage;
 
@@ -45,6 +46,9 @@ pub use layer::{Committed, Layer, LayerError, LayerStore, Scratch, Snapshot};
 pub use lease::Lease;
 pub use locks::{LockError, StepLock};
 pub use mounts::{CacheMount, MountLease, MountStore, Sharing};
-pub use record::{CacheRecord, KeyPart, OmittedFiles, PlaceId, RecordKey, RecordStore, Replace, StoredRecord, TreeHash};
+pub use published::{Published, PublishedStore};
+pub use record::{
+    CacheRecord, KeyPart, OmittedFiles, PlaceId, RecordKey, RecordStore, Replace, StoredRecord, TreeHash,
+};
 pub use store::{OpenError, Ownership, Store};
 pub use usage::Usage;

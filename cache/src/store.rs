@@ -26,6 +26,7 @@
 //! ├── mounted/ab/<hex>              layers that files of contexts became for mounts
 //! ├── downloads/ab/<hex>            what http servers gave
 //! ├── resolved/ab/<hex>             what a registry said a tag was
+//! ├── published/ab/<hex>            which documents an image has there, statements about it among them
 //! ├── contexts/<hex>                stat caches of build contexts
 //! ├── mounts/<hex>/                 cache mounts
 //! ├── locks/                        store · collect · leases/<id> · steps/<key> · unpack/<layer id> · mounts/

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::push::registry::{DebianRegistry, Speaks};
-use crate::support::{Access, Bench, Layout, Registry, digest, file, gzip, has_peer, tar};
+use crate::support::{Access, Bench, Layout, Person, Registry, digest, file, gzip, has_peer, tar};
 
 /// Makes a pair of keys with openssl: `NAME.pem` and `NAME.pub`.
 fn make_key(bench: &Bench, name: &str, algorithm: &[&str]) {
@@ -163,6 +163,65 @@ fn statements_are_kept_in_a_registry_without_a_list_of_referrers() {
         assert_eq!(verify(key).succeeds().stdout, "signed: https://slsa.dev/provenance/v1\n");
     }
     bench.mica(&["verify", "--key", "../mine.pub", "127.0.0.1:1/app"]).exits(69);
+}
+
+#[test]
+fn a_published_image_is_verified_from_the_store_when_its_registry_is_gone() {
+    let Some(registry) = DebianRegistry::start(Speaks::Http) else { return };
+    if !has_peer("openssl") {
+        return;
+    }
+    let (base, app) = (registry.name("base:1"), registry.name("app:1"));
+    let prepared = |person: Person| {
+        let bench = Bench::of(person);
+        bench.dockerfile(&format!("FROM {base}\nCOPY a /a\n")).write("a", "a\n");
+        bench
+    };
+    let publisher = prepared(Person::Myself);
+    make_key(&publisher, "mine", ED25519);
+    let key = publisher.path("mine.pub").display().to_string();
+    let below = Bench::new();
+    below.dockerfile("FROM scratch\nCOPY Dockerfile /base\n");
+    below.mica(&["build", "--push", "-t", &base, "."]).succeeds();
+    publisher.mica(&["build", "--provenance=true", "--push", "-t", &app, "."]).succeeds();
+    publisher.mica(&["attest", "--key", "../mine.pem", &app]).succeeds();
+
+    let readers: Vec<Bench> = Person::Ordinary
+        .ids()
+        .map_or(vec![Person::Myself], |_| vec![Person::Myself, Person::Ordinary])
+        .into_iter()
+        .map(prepared)
+        .collect();
+    for reader in &readers {
+        reader.write("../mine.pub", fs::read(&key).unwrap());
+        reader.mica(&["pull", "--attestations", &app]).succeeds();
+        let rebuild = ["verify", "--rebuild", "--offline", &app, "."];
+        reader.mica(&rebuild).exits(2).says(&["base:1", "is not in the store", "mica pull"]);
+        reader.mica(&["pull", &base]).succeeds();
+    }
+    let (puller, asker) = (prepared(Person::Myself), prepared(Person::Myself));
+    puller.mica(&["pull", &app]).succeeds();
+    asker.mica(&["verify", "--key", &key, &app]).succeeds();
+    drop(registry);
+
+    let both = ["verify", "--key", "../mine.pub", "--rebuild", "--offline", &app, "."];
+    for bench in readers.iter().chain([&publisher]) {
+        let told = bench.mica(&both).succeeds().stdout;
+        assert!(told.contains("signed: https://slsa") && told.contains("a rebuild gives the same"), "{told}");
+        bench.mica(&["prune"]).succeeds();
+        bench.mica(&both).succeeds();
+        bench.mica(&["fsck"]).succeeds();
+        bench.write("a", "another\n");
+        let told = bench.mica(&both).exits(1).stdout;
+        assert!(told.contains("COPY a /a): /a has another content"), "{told}");
+    }
+    puller
+        .mica(&["verify", "--rebuild", "--offline", &app, "."])
+        .exits(2)
+        .says(&["was never looked at in its registry from here", &format!("mica pull --attestations {app}")]);
+    asker.mica(&["verify", "--key", &key, "--offline", &app]).succeeds();
+    let lacking = asker.mica(&["verify", "--rebuild", "--offline", &app, "."]).exits(2);
+    lacking.says(&["what is said of", "is not in the store", "--attestations"]);
 }
 
 #[test]

@@ -92,6 +92,7 @@ impl<'a> Collection<'a> {
         room::by_last_use(&mut items);
         self.collect_items(items)?;
         self.collect_resolved(resolved)?;
+        self.collect_published()?;
         self.collect_empty_keys()?;
         self.collect_layers()?;
         self.collect_tars()?;
@@ -171,6 +172,18 @@ impl<'a> Collection<'a> {
                 self.keep_blob(&resolved.manifest);
             } else {
                 self.remove_unused_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is known of published images that went, and keeps the documents of the others.
+    fn collect_published(&mut self) -> Result<(), FileError> {
+        for (path, published) in self.store.published().all()? {
+            if published.images.is_disjoint(&self.needed.images) {
+                self.remove_unused_file(&path)?;
+            } else {
+                published.documents.iter().for_each(|document| self.keep_blob(document));
             }
         }
         Ok(())

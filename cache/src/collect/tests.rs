@@ -149,16 +149,37 @@ fn images_go_by_what_names_them() {
     let (tagged, pulled, loose) = (layer(&store, "tagged"), layer(&store, "pulled"), layer(&store, "loose"));
     let tagged_id = image(&store, &[tagged], b"1");
     let pulled_id = image(&store, &[pulled], b"2");
-    image(&store, &[loose], b"3");
+    let loose_id = image(&store, &[loose], b"3");
     images.tag("app:latest", tagged_id, VersionInfo::default()).unwrap();
     let resolved =
         crate::Resolved { reference: String::new(), manifest: pulled_id, image: pulled_id, when: 0 };
     images.remember_resolved("alpine:3", "linux/amd64", &resolved).unwrap();
+    let documents = [b"said of 1", b"said of 2", b"said of 3"].map(|said| store.blobs().put(said).unwrap());
+    for (document, image) in documents.iter().zip([tagged_id, pulled_id, loose_id]) {
+        let published = crate::Published {
+            reference: document.to_string(),
+            target: mica_image::Descriptor::of(mica_image::MediaType::OCI_INDEX, b"{}"),
+            documents: [*document].into(),
+            referrers: None,
+            images: [image].into(),
+        };
+        store.published().put(published).unwrap();
+    }
     drop((images, store));
+    let known = || {
+        let store = reopen(&home);
+        documents.map(|document| {
+            let is_known = store.published().get(&document.to_string()).unwrap().is_some();
+            assert_eq!(store.blobs().size(&document).unwrap().is_some(), is_known);
+            is_known
+        })
+    };
     let named = KeepPolicy { images: KeepImages::Named, ..KeepPolicy::UNREACHABLE };
     assert_eq!(collect(&home, &named).images, 1);
     assert!(has(&home, &tagged) && has(&home, &pulled) && !has(&home, &loose));
+    assert_eq!(known(), [true, true, false]);
     assert_eq!(collect(&home, &KeepPolicy::TAGGED).images, 1);
+    assert_eq!(known(), [true, false, false]);
     assert!(has(&home, &tagged) && !has(&home, &pulled));
     assert_eq!(reopen(&home).images().resolved("alpine:3", "linux/amd64").unwrap(), None);
     reopen(&home).images().untag("app:latest").unwrap();

@@ -84,6 +84,7 @@ impl Check<'_> {
         self.sealed("diff-ids", Subject::Layer, &|bytes| unseal::<LayerId>(bytes).is_some())?;
         self.sealed("mounted", Subject::Layer, &|bytes| unseal::<LayerId>(bytes).is_some())?;
         self.sealed("failures", Subject::Record, &|bytes| unseal::<crate::Failure>(bytes).is_some())?;
+        self.sealed("published", Subject::Reference, &|bytes| unseal::<crate::Published>(bytes).is_some())?;
         self.sealed("resolved", Subject::Reference, &|bytes| unseal::<Resolved>(bytes).is_some())?;
         self.sealed("downloads", Subject::Reference, &|bytes| unseal::<crate::Download>(bytes).is_some())
     }

@@ -83,6 +83,14 @@ impl Bench {
         let resolved = format!("{{\"manifest\":\"{image}\",\"image\":\"{image}\",\"when\":1}}");
         let resolved: Resolved = serde_json::from_str(&resolved).unwrap();
         store.images().remember_resolved("base:1", "linux/amd64", &resolved).unwrap();
+        let published = crate::Published {
+            reference: "base:1".into(),
+            target: mica_image::Descriptor::of(mica_image::MediaType::OCI_INDEX, b"{}"),
+            documents: [image].into(),
+            referrers: None,
+            images: [image].into(),
+        };
+        store.published().put(published).unwrap();
         store.sync().unwrap();
         Self { home, base, made, copy, image, blob }
     }
@@ -258,6 +266,7 @@ fn small_files_are_held_to_their_checksums() {
         ("failures", "record `failures/"),
         ("mounted", "layer `mounted/"),
         ("resolved", "reference `resolved/"),
+        ("published", "reference `published/"),
     ] {
         finds(|bench| flip(&only_file(&bench.root().join(directory))), &[expected]);
     }

@@ -52,6 +52,9 @@ pub(crate) struct PullArguments {
     /// The platform to take from an image for several [default: this machine's]
     #[arg(long)]
     pub(crate) platform: Option<String>,
+    /// Keep what is said of the image too, so that `mica verify --offline` works
+    #[arg(long)]
+    pub(crate) attestations: bool,
 }
 
 /// `mica load`.

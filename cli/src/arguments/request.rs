@@ -47,6 +47,11 @@ impl BuildArguments {
         }
     }
 
+    /// Returns whether images and sources are to be those that are here.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.cache.offline
+    }
+
     /// Returns where the image id is to be written.
     pub(crate) fn iidfile(&self) -> Option<&Path> {
         self.output.iidfile.as_deref()

@@ -21,6 +21,7 @@ Examples:
   mica verify --key key.pub registry.example.com/app     has this key signed what is said of the image?
   mica verify --key key.pub ./layout                     of a layout every blob is read; no network is needed
   mica verify --rebuild registry.example.com/app .       build it again from its provenance, and compare
+  mica verify --rebuild --offline registry.example.com/app .       with what the store knows of it alone
 
 Exit codes: 0 it is as it should be, 1 it is not, 2 that could not be told.";
 

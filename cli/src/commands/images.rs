@@ -116,6 +116,13 @@ pub(super) fn pull(
     let engine = setup::engine(global, environment)?;
     let pulled = watched(environment, async |events| engine.pull(&name, &platform, events).await)?;
     let id = pulled.map_err(base_failure)?;
+    if arguments.attestations {
+        let remembered = setup::runtime()?.block_on(engine.remember_statements(&arguments.image, id));
+        remembered.map_err(|error| {
+            let failure = Failure::of(&error).with_hint(error.hint());
+            if error.is_unavailable() { failure.unavailable() } else { failure }
+        })?;
+    }
     engine.host.store.sync().map_err(|error| Failure::of(&error))?;
     prune::keep_to_size(&engine);
     print(format!("{id}\n").as_bytes())

@@ -146,7 +146,7 @@ fn what(part: &str) -> &'static str {
         "mounted" => "what is known of mounted files",
         "records" | "recent" | "details" => "what is known of cached steps",
         "builds" => "reports and output of builds",
-        "images" | "tags" | "resolved" | "diff-ids" => "names and versions",
+        "images" | "tags" | "resolved" | "published" | "diff-ids" => "names and versions",
         "mounts" => "cache mounts",
         "containers" => "what commands of `mica run` left",
         "contexts" => "what is known of build contexts",

@@ -54,7 +54,7 @@ pub(super) fn verify(
     let engine = setup::engine(global, environment)?;
     let mut code = ExitCode::SUCCESS;
     if let Some(key) = &arguments.key {
-        let verified = verify_key(&engine, &arguments.image, key)?;
+        let verified = verify_key(&engine, arguments, key)?;
         if !verified.is_good() {
             code = ExitCode::from(NOT_SO);
         }
@@ -70,8 +70,9 @@ pub(super) fn verify(
     Ok(code)
 }
 
-fn verify_key(engine: &Engine, image: &str, key: &Path) -> Result<Verified, Failure> {
-    setup::runtime()?.block_on(engine.verify(image, key)).map_err(|error: VerifyError| {
+fn verify_key(engine: &Engine, arguments: &VerifyArguments, key: &Path) -> Result<Verified, Failure> {
+    let verifying = engine.verify(&arguments.image, key, arguments.build.is_offline());
+    setup::runtime()?.block_on(verifying).map_err(|error: VerifyError| {
         let failure = Failure::of(&error).with_hint(error.hint());
         if error.is_unavailable() { failure.unavailable() } else { failure.with_code(COULD_NOT_TELL) }
     })

@@ -135,7 +135,7 @@ impl Engine {
         request: BuildRequest,
         events: &EventSender,
     ) -> Result<Rebuilt, RebuildError> {
-        let seat = self.seat(image).await?;
+        let seat = self.seat(image, request.offline).await?;
         let platform = Platform::host();
         let is_ours =
             |entry: &mica_image::Descriptor| entry.platform.as_ref().is_none_or(|found| platform.runs(found));
@@ -148,6 +148,7 @@ impl Engine {
         };
         let recorded = Provenance::read(&said.statement.predicate)?;
         let published = self.published(&seat, &platform, events).await?;
+        seat.remember(published.as_ref().ok().map(|image| image.id))?;
         let mut request = recorded.request(request)?;
         // Provenance does not tell, but the image itself does.
         request.inline_cache = published.as_ref().is_ok_and(|image| image.config.carries_cache());
@@ -179,7 +180,7 @@ impl Engine {
                 is_same
             }
             Err(altered) => {
-                let layers = seat.layers(&platform).await?;
+                let layers = seat.manifest(&platform).await?.map(|found| found.layers).unwrap_or_default();
                 for (digest, why) in altered {
                     problems.extend(altered_layer(&seat, &layers, &digest, &why, &rebuilt).await);
                 }
@@ -211,10 +212,12 @@ impl Engine {
             }
         }
         match seat.bring(self, platform, events).await {
-            Err(LookError::Base(BaseError::Import { source, reference })) => match source.altered() {
-                Some(digest) => Ok(Err(vec![(digest, chain(&source))])),
-                None => Err(LookError::Base(BaseError::Import { source, reference }).into()),
-            },
+            Err(RebuildError::Look(LookError::Base(BaseError::Import { source, reference }))) => {
+                match source.altered() {
+                    Some(digest) => Ok(Err(vec![(digest, chain(&source))])),
+                    None => Err(LookError::Base(BaseError::Import { source, reference }).into()),
+                }
+            }
             published => Ok(Ok(published?)),
         }
     }

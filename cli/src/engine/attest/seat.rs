@@ -25,11 +25,14 @@ use mica_solver::EventSender;
 
 use super::envelope::Envelope;
 use super::manifest::PREDICATE_TYPE;
-use crate::engine::bases::open_archived;
+use super::rebuild::RebuildError;
+use super::remembered::{Notes, Remembered};
+use super::sign::attached;
+use crate::engine::bases::{BaseError, open_archived, whole};
 use crate::engine::blocking::blocking;
 use crate::engine::history::LookError;
 use crate::engine::output::StoredImage;
-use crate::engine::{Engine, NetworkSetupError, images};
+use crate::engine::{Engine, NetworkSetupError};
 
 /// The type of the manifests.
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
@@ -47,8 +50,17 @@ pub(crate) struct Seat {
 }
 
 enum Place {
-    Layout { path: PathBuf, archive: Arc<ImageArchive> },
-    Registry { client: RegistryClient, reference: Reference },
+    Layout {
+        path: PathBuf,
+        archive: Arc<ImageArchive>,
+    },
+    Registry {
+        client: RegistryClient,
+        reference: Reference,
+        notes: Notes,
+    },
+    /// Of a registry that is not asked.
+    Remembered(Remembered),
 }
 
 /// An image or what is said of it could not be read or written where it is kept.
@@ -90,6 +102,18 @@ pub(crate) enum SeatError {
     /// It is no name and no path.
     #[error(transparent)]
     Reference(#[from] mica_image::InvalidReference),
+    /// No network may be asked, and the store does not know.
+    #[error("`{0}` was never looked at in its registry from here, and nothing may be fetched")]
+    Unknown(String),
+    /// No network may be asked, and the store knows only other things about it.
+    #[error("what is said of `{0}` is not in the store, and nothing may be fetched")]
+    Unread(String),
+    /// A document is none.
+    #[error(transparent)]
+    Form(#[from] mica_image::manifest::InvalidManifest),
+    /// The store could not be read or written.
+    #[error(transparent)]
+    StoredBlob(#[from] mica_cache::BlobError),
     /// What is said is larger than anything sensible.
     #[error("a statement of {0} bytes is not read")]
     TooLarge(u64),
@@ -108,6 +132,9 @@ impl SeatError {
             Self::File(_) => Some("unpack it into a directory: an OCI layout can be added to".to_owned()),
             Self::Registry { source, .. } => source.hint(),
             Self::Reference(error) => error.hint(),
+            Self::Unknown(name) | Self::Unread(name) => {
+                Some(format!("`mica pull --attestations {name}` while there is a network"))
+            }
             _ => None,
         }
     }
@@ -119,8 +146,9 @@ impl SeatError {
 }
 
 impl Engine {
-    /// Finds an image: `PATH[:NAME]` of a layout or archive where there is one, otherwise a name in a registry.
-    pub(crate) async fn seat(&self, text: &str) -> Result<Seat, SeatError> {
+    /// Finds an image: `PATH[:NAME]` of a layout or archive where there is one, otherwise a name in a registry, which is asked
+    /// unless `offline`.
+    pub(crate) async fn seat(&self, text: &str, offline: bool) -> Result<Seat, SeatError> {
         if let Some((path, wanted)) = layout_path(text) {
             let (host, at) = (self.host.clone(), path.clone());
             let archive = blocking(move || -> Result<_, SeatError> {
@@ -132,11 +160,28 @@ impl Engine {
             return Ok(Seat { place, target, name: text.to_owned() });
         }
         let reference = Reference::parse(text)?.with_default_tag();
-        let client = self.host.registry()?.clone();
-        let failed = |source| SeatError::Registry { reference: reference.familiar(), source };
-        let target = client.fetch_manifest(&reference).await.map_err(failed)?.descriptor;
         let name = reference.familiar();
-        Ok(Seat { place: Place::Registry { client, reference }, target, name })
+        if offline {
+            let remembered = Remembered::find(&self.host.store, &reference)?;
+            let remembered = remembered.ok_or_else(|| SeatError::Unknown(name.clone()))?;
+            let target = remembered.target().clone();
+            return Ok(Seat { place: Place::Remembered(remembered), target, name });
+        }
+        let client = self.host.registry()?.clone();
+        let failed = |source| SeatError::Registry { reference: name.clone(), source };
+        let fetched = client.fetch_manifest(&reference).await.map_err(failed)?;
+        let target = fetched.descriptor;
+        let notes = Notes::new(&self.host.store, &reference, &target);
+        notes.document(fetched.bytes).await?;
+        Ok(Seat { place: Place::Registry { client, reference, notes }, target, name })
+    }
+
+    /// Reads all that is said of an image in a registry, so that the store has it; `id` is what it is for the platform wanted.
+    pub(crate) async fn remember_statements(&self, name: &str, id: ContentDigest) -> Result<(), SeatError> {
+        let seat = self.seat(name, false).await?;
+        attached(&seat).await?;
+        seat.envelopes().await?;
+        seat.remember(Some(id))
     }
 }
 
@@ -151,33 +196,44 @@ fn layout_path(text: &str) -> Option<(PathBuf, Option<String>)> {
 }
 
 impl Seat {
+    /// Has the store remember what was read, and that `image` is what it is about.
+    pub(crate) fn remember(&self, image: Option<ContentDigest>) -> Result<(), SeatError> {
+        let Place::Registry { notes, .. } = &self.place else { return Ok(()) };
+        image.into_iter().for_each(|id| notes.image(id));
+        notes.keep()
+    }
+
     /// Brings the image for a platform into the store, where it gets no name.
     pub(crate) async fn bring(
         &self,
         engine: &Engine,
         platform: &Platform,
         events: &EventSender,
-    ) -> Result<StoredImage, LookError> {
+    ) -> Result<StoredImage, RebuildError> {
         let id = match &self.place {
             Place::Layout { archive, .. } => {
                 let wanted = self.target.digest.to_string();
-                let base = open_archived(archive, Some(&wanted), platform, &self.name)?;
-                base.import(&engine.host, events).await?
+                let base =
+                    open_archived(archive, Some(&wanted), platform, &self.name).map_err(LookError::from)?;
+                base.import(&engine.host, events).await.map_err(LookError::from)?
             }
             Place::Registry { reference, .. } => {
                 let pinned = reference.with_digest(self.target.digest);
-                engine.fetch_unnamed(&pinned, platform, events).await?
+                engine.fetch_unnamed(&pinned, platform, events).await.map_err(LookError::from)?
+            }
+            Place::Remembered(_) => {
+                self.manifest(platform).await?.ok_or_else(|| self.unread())?.config.digest
             }
         };
-        let unknown = || images::FindError::Unknown(self.name.clone());
-        Ok(images::open(&engine.host.store, &id)?.ok_or_else(unknown)?)
+        let found = whole(&engine.host.store, &id).map_err(LookError::from)?;
+        found.ok_or_else(|| LookError::from(BaseError::Offline(self.name.clone())).into())
     }
 
     /// Whether it is read without a network.
     pub(crate) fn layout(&self) -> Option<&Arc<ImageArchive>> {
         match &self.place {
             Place::Layout { archive, .. } => Some(archive),
-            Place::Registry { .. } => None,
+            Place::Registry { .. } | Place::Remembered(_) => None,
         }
     }
 
@@ -188,22 +244,28 @@ impl Seat {
                 let (archive, target) = (archive.clone(), target.clone());
                 Ok(blocking(move || archive.read_document(&target)).await?.0)
             }
-            Place::Registry { client, reference } => {
+            Place::Registry { client, reference, notes } => {
                 let fetched = client.fetch_manifest(&reference.with_digest(target.digest)).await;
-                Ok(fetched.map_err(|source| self.failed(source))?.document)
+                let fetched = fetched.map_err(|source| self.failed(source))?;
+                notes.document(fetched.bytes).await?;
+                Ok(fetched.document)
+            }
+            Place::Remembered(remembered) => {
+                let bytes = remembered.read(target.digest).await?.ok_or_else(|| self.unread())?;
+                Ok(Document::parse(&bytes, &target.media_type)?)
             }
         }
     }
 
-    /// Returns the layers of the image for a platform, as its manifest has them.
-    pub(crate) async fn layers(&self, platform: &Platform) -> Result<Vec<Descriptor>, SeatError> {
+    /// Returns the manifest of the image for a platform.
+    pub(crate) async fn manifest(&self, platform: &Platform) -> Result<Option<Manifest>, SeatError> {
         let mut document = self.document(&self.target).await?;
         loop {
-            let chosen = match &document {
-                Document::Manifest(manifest) => return Ok(manifest.layers.clone()),
+            let chosen = match document {
+                Document::Manifest(manifest) => return Ok(Some(manifest)),
                 Document::Index(index) => index.select(platform).cloned(),
             };
-            let Some(chosen) = chosen else { return Ok(Vec::new()) };
+            let Some(chosen) = chosen else { return Ok(None) };
             document = self.document(&chosen).await?;
         }
     }
@@ -224,14 +286,17 @@ impl Seat {
                 })
                 .await
             }
-            Place::Registry { client, reference } => client
-                .fetch_blob(reference, blob)
-                .try_fold(Vec::new(), async |mut bytes, piece| {
-                    bytes.extend_from_slice(&piece);
-                    Ok(bytes)
-                })
-                .await
-                .map_err(|source| self.failed(source)),
+            Place::Registry { client, reference, notes } => {
+                let fetched =
+                    client.fetch_blob(reference, blob).try_fold(Vec::new(), async |mut all, piece| {
+                        all.extend_from_slice(&piece);
+                        Ok(all)
+                    });
+                let bytes = fetched.await.map_err(|source| self.failed(source))?;
+                notes.document(bytes.clone()).await?;
+                Ok(bytes)
+            }
+            Place::Remembered(remembered) => remembered.read(blob.digest).await?.ok_or_else(|| self.unread()),
         }
     }
 
@@ -239,10 +304,13 @@ impl Seat {
     pub(crate) async fn envelopes(&self) -> Result<Vec<Vec<u8>>, SeatError> {
         let referrers = match &self.place {
             Place::Layout { archive, .. } => archive.artifacts().to_vec(),
-            Place::Registry { client, reference } => {
+            Place::Registry { client, reference, notes } => {
                 let listed = client.referrers(reference, &self.target.digest).await;
-                listed.map_err(|source| self.failed(source))?
+                let listed = listed.map_err(|source| self.failed(source))?;
+                notes.referrers(&listed);
+                listed
             }
+            Place::Remembered(remembered) => remembered.referrers().ok_or_else(|| self.unread())?.to_vec(),
         };
         let mut envelopes = Vec::new();
         for referrer in referrers.iter().filter(|referrer| referrer.artifact_type == ENVELOPE) {
@@ -279,7 +347,8 @@ impl Seat {
                 let (path, documents) = (path.clone(), [bytes, empty, manifest.to_bytes()]);
                 blocking(move || add_to_layout(&path, described, documents)).await?;
             }
-            Place::Registry { client, reference } => {
+            Place::Remembered(_) => unreachable!("nothing is signed without a network"),
+            Place::Registry { client, reference, .. } => {
                 for (blob, content) in [(&layer, bytes), (&config, empty)] {
                     let pushed = client.push_blob(reference, blob, &Bytes::from(content)).await;
                     pushed.map_err(|source| self.failed(source))?;
@@ -311,6 +380,10 @@ impl Seat {
         let tag = reference.with_tag(&format!("sha256-{}", self.target.digest.hex()));
         let tag = tag.expect("hexadecimal digits make a tag");
         client.push_manifest(&tag, &index.descriptor(), Bytes::from(index.to_bytes())).await
+    }
+
+    fn unread(&self) -> SeatError {
+        SeatError::Unread(self.name.clone())
     }
 
     fn failed(&self, source: RegistryError) -> SeatError {

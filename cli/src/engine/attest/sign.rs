@@ -78,7 +78,7 @@ impl Engine {
     /// Signs the statements that are attached to an image, or one that is given.
     pub(crate) async fn sign(&self, request: &SignRequest) -> Result<Vec<Signed>, SignError> {
         let key = SigningKey::read(&request.key)?;
-        let seat = self.seat(&request.image).await?;
+        let seat = self.seat(&request.image, false).await?;
         let statements = match &request.predicate {
             Some((kind, value)) => {
                 vec![Statement { subject: vec![top(&seat)], ..Statement::bare(kind, value.clone()) }]
@@ -104,6 +104,9 @@ impl Engine {
             let manifest = seat.keep(&envelope, &statement.predicate_type).await?;
             signed.push(Signed { kind: statement.predicate_type, manifest });
         }
+        // What was remembered of it lacks these.
+        seat.envelopes().await?;
+        seat.remember(None)?;
         Ok(signed)
     }
 }

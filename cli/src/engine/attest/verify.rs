@@ -58,9 +58,14 @@ impl VerifyError {
 
 impl Engine {
     /// Verifies that a key vouches for an image. A layout is read whole, and no network is asked about it.
-    pub(crate) async fn verify(&self, image: &str, key: &Path) -> Result<Verified, VerifyError> {
+    pub(crate) async fn verify(
+        &self,
+        image: &str,
+        key: &Path,
+        offline: bool,
+    ) -> Result<Verified, VerifyError> {
         let key = VerifyingKey::read(key)?;
-        let seat = self.seat(image).await?;
+        let seat = self.seat(image, offline).await?;
         let mut verified = Verified::default();
         if let Some(archive) = seat.layout() {
             let (archive, target) = (archive.clone(), seat.target.clone());
@@ -72,6 +77,7 @@ impl Engine {
             }
         }
         signatures(&seat, &key, &mut verified).await?;
+        seat.remember(None)?;
         Ok(verified)
     }
 }

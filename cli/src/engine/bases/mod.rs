@@ -107,9 +107,12 @@ impl BaseError {
         match self {
             Self::Registry { source, .. } => source.hint(),
             Self::Offline(name) => Some(format!("`mica pull {name}` while there is a network")),
-            Self::Locked { reference, .. } | Self::LockedElsewhere { reference, .. } => {
+            Self::Locked { reference, .. } => {
                 Some(format!("`mica lock --update={reference}` holds the name to what it is now"))
             }
+            Self::LockedElsewhere { reference, .. } => Some(format!(
+                "bring it here (`mica load`), or let `mica lock --update={reference}` hold the name to what it is now"
+            )),
             Self::Find(error) => error.hint(),
             _ => None,
         }
@@ -243,7 +246,7 @@ fn check_counts(name: &str, config: &ImageConfig, manifest: &Manifest) -> Result
 /// Opens an image of the store if all its layers are here, and keeps them here.
 ///
 /// They are not when somebody removes the image at this moment, or when the machine went down before they were on the disk.
-fn whole(store: &Store, id: &ContentDigest) -> Result<Option<StoredImage>, BaseError> {
+pub(in crate::engine) fn whole(store: &Store, id: &ContentDigest) -> Result<Option<StoredImage>, BaseError> {
     let Some(image) = images::open(store, id)? else { return Ok(None) };
     for layer in &image.tree {
         if store.layers().get(&layer.id)?.is_none() {

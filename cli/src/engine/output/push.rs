@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::{try_join, try_join_all};
 use futures_util::stream;
+use mica_cache::Published;
 use mica_image::layout::BlobSource as _;
 use mica_image::tree::TreeLayer;
 use mica_image::{ContentDigest, Descriptor, Dialect, LayerCompression, LayerId, MediaType, Reference};
@@ -19,7 +20,7 @@ use mica_solver::{BuildEvent, EventSender, TaskState};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use super::blobs::{Codec, StoreBlobs};
-use super::documents::{self, Packed};
+use super::documents::{self, Attestation, Packed};
 use super::{Exported, OutputError, StoredImage};
 use crate::engine::blocking::blocking;
 use crate::engine::request::{Packing, Push};
@@ -132,9 +133,49 @@ impl Sending<'_> {
             true => self.put(&top, None).await?,
             false => {
                 try_join_all(names.iter().map(|name| self.put(&top, Some(name)))).await?;
+                if !attestations.is_empty() {
+                    let documents = manifests.into_iter().chain([top]).collect();
+                    self.remember(images, &target, documents, attestations, names).await?;
+                }
             }
         }
         Ok(target)
+    }
+
+    /// Has the store remember what is said of the images, so that it can be verified without a network.
+    async fn remember(
+        &self,
+        images: &[StoredImage],
+        target: &Descriptor,
+        mut documents: Vec<Packed>,
+        attestations: Vec<Attestation>,
+        names: &[&Reference],
+    ) -> Result<(), OutputError> {
+        // The blobs of attestations are in the store already.
+        let mut known: BTreeSet<ContentDigest> = BTreeSet::new();
+        for said in attestations {
+            known.extend(said.blobs.iter().map(|blob| blob.digest));
+            documents.push(said.document);
+        }
+        let images: BTreeSet<ContentDigest> = images.iter().map(|image| image.id).collect();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let (store, target) = (self.host.store.clone(), target.clone());
+        blocking(move || {
+            for document in &documents {
+                known.insert(store.blobs().put(&document.bytes)?);
+            }
+            for reference in names {
+                store.published().put(Published {
+                    reference,
+                    target: target.clone(),
+                    documents: known.clone(),
+                    referrers: None,
+                    images: images.clone(),
+                })?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Sends what an image consists of and returns its manifest, which is not sent.
