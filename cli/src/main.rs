@@ -17,5 +17,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // The executor starts this very binary again inside each step's namespaces: before anything else, see to that.
     mica_executor::init_stage_if_asked();
+    mica_executor::share_one_heap();
     commands::run(&environment::Process)
 }

@@ -43,4 +43,5 @@ pub use spec::{
     UserSpec, Writes,
 };
 pub use status::ExitStatus;
+pub use sys::share_one_heap;
 pub use wire::IdMode;

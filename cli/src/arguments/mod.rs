@@ -19,6 +19,8 @@ mod images;
 mod lock;
 mod output;
 mod packing;
+#[cfg(test)]
+mod properties;
 mod push;
 mod repro;
 mod request;

@@ -193,7 +193,11 @@ impl<'a> View<'a> {
                 placed.entry.path = path;
             }
         }
-        self.placed.into_iter().flatten().collect()
+        #[expect(
+            clippy::filter_map_identity,
+            reason = "it collects where the values are; `flatten` makes a second list"
+        )]
+        self.placed.into_iter().filter_map(|placed| placed).collect()
     }
 }
 

@@ -4,10 +4,12 @@
 //! it is sound.
 
 mod child;
+mod memory;
 mod mount;
 mod process;
 
 pub(crate) use child::{Child, spawn};
+pub use memory::share_one_heap;
 pub(crate) use mount::{MountAttributes, mount_setattr};
 pub(crate) use process::{
     Forked, bring_up_loopback, catch_and_ignore_signals, close_on_exec_from, die_with_parent_thread, execve,
