@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use mica_cache::{CacheRecord, LayerError};
+use mica_cache::{CacheRecord, KeyPart, LayerError};
 use mica_image::compress::ZstdEncoder;
 use mica_image::tree::TreeLayer;
 use mica_image::{Descriptor, Dialect, LayerId};
@@ -243,6 +243,11 @@ fn portable_value(name: &str, value: &str) -> String {
         true => format!("digest {}", &blake3::hash(value.as_bytes()).to_hex()[..16]),
         false => value.to_owned(),
     }
+}
+
+/// Returns whether a part of a key, of a record that may have come from a cache, has this value.
+pub(crate) fn has_value(part: &KeyPart, value: &str) -> bool {
+    part.value == value || is_digest(&part.value) && part.value == portable_value(&part.name, value)
 }
 
 /// Whether a value came from a cache, where it was replaced already.

@@ -28,6 +28,6 @@ mod place;
 mod registry;
 
 pub(crate) use error::ExchangeError;
-pub(crate) use export::{Learned, export, portable_parts};
+pub(crate) use export::{Learned, export, has_value, portable_parts};
 pub(crate) use import::Imports;
 pub(crate) use inline::carry;

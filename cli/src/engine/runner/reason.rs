@@ -13,7 +13,7 @@ use mica_solver::{KeyParts, Step};
 
 use super::{Shared, StepError};
 use crate::engine::cause::{Cause, CauseKind, ChangedFile, FileFate};
-use crate::engine::exchange::portable_parts;
+use crate::engine::exchange::{has_value, portable_parts};
 
 /// How many records of one place are compared.
 const RECORDS_OF_A_PLACE: usize = 3;
@@ -138,7 +138,7 @@ fn changed_parts<'a>(old: &'a [KeyPart], new: &'a KeyParts) -> Vec<PartChange<'a
     let mut changed = Vec::new();
     for (name, value) in &new_named {
         let before = old_by_name.get(name).copied();
-        if before.is_none_or(|before| before.value != *value) {
+        if before.is_none_or(|before| !has_value(before, value)) {
             changed.push(PartChange { name: name.0, old: before, new: Some(value) });
         }
     }
