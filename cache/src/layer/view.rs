@@ -94,7 +94,8 @@ impl LayerStore {
     /// Returns the layers whose directories together show exactly what the layer has, if there are such.
     fn delta(&self, layer: &Layer) -> Result<Option<Vec<LayerId>>, LayerError> {
         let wanted = layer.load_index()?;
-        let mut parts = vec![self.part(layer)?];
+        let here = self.present(layer)?;
+        let mut parts = vec![Part::of(layer.id(), &wanted.entries, &here)];
         for holder in self.ordered_holders(layer)? {
             parts.push(self.part(&holder)?);
         }
@@ -128,12 +129,7 @@ impl LayerStore {
         if layer.meta().holders.is_empty() {
             return Ok(Part { id: layer.id(), entries: index.entries, has_unknown: false });
         }
-        let present = self.present(layer)?;
-        let known = index.entries.iter().filter(|entry| !entry.path.is_empty()).map(|entry| &entry.path);
-        let known: HashSet<&LayerPath> = known.collect();
-        let has_unknown = present.iter().any(|path| !known.contains(path));
-        let entries = index.entries.into_iter().filter(|entry| present.contains(&entry.path)).collect();
-        Ok(Part { id: layer.id(), entries, has_unknown })
+        Ok(Part::of(layer.id(), &index.entries, &self.present(layer)?))
     }
 
     /// Returns the paths that exist in a layer's own directory.
@@ -196,6 +192,15 @@ struct Part {
     entries: Vec<Entry>,
     /// Whether objects are there that the index does not have.
     has_unknown: bool,
+}
+
+impl Part {
+    /// What a directory shows in which some of a layer's entries are present.
+    fn of(id: LayerId, all: &[Entry], present: &HashSet<LayerPath>) -> Self {
+        let entries: Vec<Entry> = all.iter().filter(|entry| present.contains(&entry.path)).cloned().collect();
+        let has_unknown = entries.len() < present.len();
+        Self { id, entries, has_unknown }
+    }
 }
 
 /// Whether the parts, topmost first, show exactly the entries of an index.
