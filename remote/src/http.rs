@@ -220,17 +220,16 @@ fn is_same(asked: &Validators, answered: &Validators) -> bool {
 }
 
 fn body(incoming: Incoming, limit: Option<u64>) -> HttpBody {
-    let Incoming { response, url } = incoming;
-    let shown = display_url(&url);
-    Box::pin(stream::try_unfold((response, 0_u64), move |(mut response, seen)| {
-        let (url, shown) = (url.clone(), shown.clone());
+    let shown = display_url(&incoming.url);
+    Box::pin(stream::try_unfold((incoming, 0_u64), move |(mut incoming, seen)| {
+        let shown = shown.clone();
         async move {
-            let chunk = receive(&mut response, &url).await?;
+            let chunk = receive(&mut incoming).await?;
             let Some(chunk) = chunk else { return Ok(None) };
             let seen = seen + chunk.len() as u64;
             match limit.filter(|limit| seen > *limit) {
                 Some(limit) => Err(HttpError::TooLarge { url: shown, limit }),
-                None => Ok(Some((chunk, (response, seen)))),
+                None => Ok(Some((chunk, (incoming, seen)))),
             }
         }
     }))

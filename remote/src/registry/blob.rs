@@ -12,7 +12,7 @@ use super::authority::pull_scope;
 use super::client::{Answer, Call, RegistryClient};
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
-use crate::transport::{Incoming, TransportError, receive};
+use crate::transport::{TransportError, receive};
 
 /// The bytes of a blob. It ends in an error unless all of them came and are right.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, RegistryError>> + Send>>;
@@ -79,8 +79,7 @@ impl Fetch {
                 Some(connection) => connection,
                 None => self.connect().await?,
             };
-            let Incoming { response, url } = &mut connection.answer.incoming;
-            match receive(response, url).await {
+            match receive(&mut connection.answer.incoming).await {
                 Ok(Some(bytes)) => {
                     let bytes = connection.take(bytes);
                     if bytes.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use mica_image::Reference;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -15,7 +15,7 @@ use super::challenge::Challenge;
 use super::endpoint::{Endpoint, Endpoints};
 use super::error::RegistryError;
 use super::keychain::Keychain;
-use crate::transport::{Incoming, Outgoing, Secret, Transport, display_url, read_body};
+use crate::transport::{BodyStream, Incoming, Outgoing, Secret, Transport, display_url, read_body};
 
 const ERROR_BODY_MAX: usize = 64 << 10;
 const MESSAGE_MAX: usize = 500;
@@ -167,14 +167,14 @@ impl RegistryClient {
         }
     }
 
-    /// Makes a request with a stream for a body, once.
+    /// Makes a request with a stream for a body, of `length` bytes if that is known: once.
     pub(super) async fn call_with_stream(
         &self,
         endpoint: &Endpoint,
         url: Url,
         call: &Call<'_>,
-        length: u64,
-        body: Body,
+        length: Option<u64>,
+        body: BodyStream,
     ) -> Result<Answer, RegistryError> {
         let permit = self.permit(endpoint).await;
         let outgoing = Outgoing {

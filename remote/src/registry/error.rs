@@ -152,8 +152,7 @@ impl RegistryError {
         Some(match self {
             Self::Transport(error) => return error.hint(),
             Self::Denied { registry, had_credentials: false, .. } => format!(
-                "check the name, as registries hide what one may not see; if it is right, log in: `docker login {registry}` \
-                 (credentials are read from the docker configuration)"
+                "check the name, as registries hide what one may not see; if it is right, log in: `mica login {registry}`"
             ),
             Self::Denied { registry, .. } => format!(
                 "the credentials for {registry} may be wrong, out of date, or not allowed to do this; also check the name"

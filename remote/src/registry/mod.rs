@@ -24,6 +24,7 @@ mod manifest;
 mod push;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 pub use blob::BlobStream;
 pub use client::{RegistryClient, RegistryOptions};

@@ -9,16 +9,14 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use mica_image::{Descriptor, Reference};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
-use reqwest::{Body, Method, StatusCode, Url};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use reqwest::{Method, StatusCode, Url};
 
-use super::authority::{Scopes, push_scope};
-use super::client::{Answer, Call, RegistryClient};
+use super::authority::push_scope;
+use super::client::{Call, RegistryClient};
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
-use crate::transport::{TransportError, is_transient};
-
-const BINARY: &str = "application/octet-stream";
+use super::upload::{BINARY, Failure, Upload, with_digest};
 
 /// The bytes of a blob from some position on.
 pub type ContentStream = BoxStream<'static, io::Result<Bytes>>;
@@ -43,8 +41,8 @@ impl RegistryClient {
     /// Returns whether the repository of `reference` has a blob.
     pub async fn has_blob(&self, reference: &Reference, blob: &Descriptor) -> Result<bool, RegistryError> {
         let endpoint = self.push_endpoint(reference).await?;
-        let push = Push { client: self, endpoint: &endpoint, reference, blob };
-        let call = push.call(Method::HEAD);
+        let push = Push::new(self, &endpoint, reference, blob);
+        let call = push.to.call(Method::HEAD);
         let url = endpoint.url(reference.repository(), &format!("blobs/{}", blob.digest));
         let answer = self.call(&endpoint, url, &call).await?;
         match answer.response().status() {
@@ -62,17 +60,21 @@ impl RegistryClient {
         blob: &Descriptor,
     ) -> Result<bool, RegistryError> {
         let endpoint = self.push_endpoint(reference).await?;
-        let push = Push { client: self, endpoint: &endpoint, reference, blob };
-        let mut call = push.call(Method::POST);
+        let push = Push::new(self, &endpoint, reference, blob);
+        let mut call = push.to.call(Method::POST);
         call.scopes.insert(format!("repository:{from}:pull"));
-        let mut url = push.uploads_url();
+        let mut url = push.to.uploads_url();
         url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from);
         let answer = self.call(&endpoint, url, &call).await?;
         match answer.response().status() {
             StatusCode::CREATED => Ok(true),
             StatusCode::ACCEPTED => {
                 // It started an upload instead. It is not used, so that mounting and uploading stay apart.
-                push.abandon(answer).await;
+                let started = push.to.location(&answer, &push.to.uploads_url());
+                drop(answer);
+                if let Ok(url) = started {
+                    push.to.abandon(url).await;
+                }
                 Ok(false)
             }
             // Being denied the other repository is no reason not to upload.
@@ -92,7 +94,7 @@ impl RegistryClient {
         content: &dyn BlobContent,
     ) -> Result<(), RegistryError> {
         let endpoint = self.push_endpoint(reference).await?;
-        let push = Push { client: self, endpoint: &endpoint, reference, blob };
+        let push = Push::new(self, &endpoint, reference, blob);
         let retry = self.transport().retry();
         let mut failures = 0;
         loop {
@@ -142,77 +144,44 @@ impl RegistryClient {
     }
 }
 
-/// An upload that did not get through.
-struct Failure {
-    error: RegistryError,
-    /// Whether trying again may help.
-    may_pass: bool,
-}
-
-impl From<RegistryError> for Failure {
-    fn from(error: RegistryError) -> Self {
-        let may_pass = match &error {
-            RegistryError::Transport(TransportError::Broken { .. }) => true,
-            RegistryError::Status { status, .. } => is_transient(*status),
-            _ => false,
-        };
-        Self { error, may_pass }
-    }
-}
-
 /// One blob on its way to one repository.
 struct Push<'a> {
-    client: &'a RegistryClient,
-    endpoint: &'a Endpoint,
-    reference: &'a Reference,
+    to: Upload<'a>,
     blob: &'a Descriptor,
 }
 
 impl<'a> Push<'a> {
-    fn call(&self, method: Method) -> Call<'a> {
-        let subject = format!("blob {} of {}", self.blob.digest, self.reference.name());
-        Call::new(method, self.reference.repository(), subject, self.scopes())
-    }
-
-    fn scopes(&self) -> Scopes {
-        push_scope(self.reference.repository())
-    }
-
-    fn uploads_url(&self) -> Url {
-        self.endpoint.url(self.reference.repository(), "blobs/uploads/")
-    }
-
-    /// Starts an upload and returns where it goes.
-    async fn start(&self) -> Result<Url, RegistryError> {
-        let url = self.uploads_url();
-        let call = self.call(Method::POST).header(CONTENT_LENGTH, "0");
-        let answer = self.client.call(self.endpoint, url.clone(), &call).await?;
-        if answer.response().status() != StatusCode::ACCEPTED {
-            return Err(self.client.refusal(self.endpoint, &call, answer).await);
-        }
-        self.location(&answer, &url)
+    fn new(
+        client: &'a RegistryClient,
+        endpoint: &'a Endpoint,
+        reference: &'a Reference,
+        blob: &'a Descriptor,
+    ) -> Self {
+        let what = format!("blob {} of {}", blob.digest, reference.name());
+        Self { to: Upload { client, endpoint, reference, what }, blob }
     }
 
     async fn at_once(&self, content: &dyn BlobContent) -> Result<(), Failure> {
-        let url = with_digest(self.start().await?, self.blob);
-        let call = self.call(Method::PUT).header(CONTENT_TYPE, BINARY);
-        let stream = self.open(content, 0).await?;
-        let body = Body::wrap_stream(stream);
-        let answer = self.client.call_with_stream(self.endpoint, url, &call, self.blob.size, body).await?;
-        self.expect_created(&call, answer).await
+        let url = with_digest(self.to.start().await?, self.blob);
+        let call = self.to.call(Method::PUT).header(CONTENT_TYPE, BINARY);
+        let body = self.open(content, 0).await?;
+        let Upload { client, endpoint, .. } = &self.to;
+        let answer = client.call_with_stream(endpoint, url, &call, Some(self.blob.size), body).await?;
+        self.to.expect_created(&call, answer).await
     }
 
     async fn in_chunks(&self, content: &dyn BlobContent) -> Result<(), Failure> {
-        let mut url = self.start().await?;
+        let mut url = self.to.start().await?;
+        let client = self.to.client;
         let mut offset = 0;
-        let mut chunks = Chunks::new(self.open(content, 0).await?, self.client.chunk_size());
+        let mut chunks = Chunks::new(self.open(content, 0).await?, client.chunk_size());
         let mut failures = 0;
         while offset < self.blob.size {
             let chunk = chunks.next_from(offset).await.map_err(|source| self.content_error(source))?;
             match self.send_chunk(&url, offset, chunk).await {
                 Ok((next, end)) => (url, offset, failures) = (next, end, 0),
                 Err(failure) => {
-                    let pause = self.client.transport().retry().pause(failures).filter(|_| failure.may_pass);
+                    let pause = client.transport().retry().pause(failures).filter(|_| failure.may_pass);
                     let Some(pause) = pause else { return Err(failure) };
                     failures += 1;
                     tokio::time::sleep(pause).await;
@@ -220,13 +189,10 @@ impl<'a> Push<'a> {
                 }
             }
             if !chunks.holds(offset) {
-                chunks =
-                    Chunks::starting_at(offset, self.open(content, offset).await?, self.client.chunk_size());
+                chunks = Chunks::starting_at(offset, self.open(content, offset).await?, client.chunk_size());
             }
         }
-        let call = self.call(Method::PUT).header(CONTENT_LENGTH, "0");
-        let answer = self.client.call(self.endpoint, with_digest(url, self.blob), &call).await?;
-        self.expect_created(&call, answer).await
+        self.to.finish(url, self.blob).await
     }
 
     async fn send_chunk(&self, url: &Url, offset: u64, chunk: Bytes) -> Result<(Url, u64), Failure> {
@@ -234,38 +200,41 @@ impl<'a> Push<'a> {
             return Err(self.content_error(io::ErrorKind::UnexpectedEof.into()).into());
         }
         let end = offset + chunk.len() as u64;
+        let Upload { client, endpoint, .. } = &self.to;
         let call = self
+            .to
             .call(Method::PATCH)
             .header(CONTENT_TYPE, BINARY)
             .header(CONTENT_RANGE, &format!("{offset}-{}", end - 1));
-        let length = chunk.len() as u64;
-        let answer =
-            self.client.call_with_stream(self.endpoint, url.clone(), &call, length, chunk.into()).await?;
+        let length = Some(chunk.len() as u64);
+        let body = stream::iter([Ok(chunk)]).boxed();
+        let answer = client.call_with_stream(endpoint, url.clone(), &call, length, body).await?;
         match answer.response().status() {
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
-                let next = self.location(&answer, url)?;
+                let next = self.to.location(&answer, url)?;
                 Ok((next, answer.header(RANGE.as_str()).and_then(range_end).unwrap_or(end)))
             }
             // The registry is elsewhere than we think: asking it will tell where.
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                let error = self.client.refusal(self.endpoint, &call, answer).await;
+                let error = client.refusal(endpoint, &call, answer).await;
                 Err(Failure { error, may_pass: true })
             }
-            _ => Err(self.refused(&call, answer).await),
+            _ => Err(self.to.refused(&call, answer).await),
         }
     }
 
     /// Asks how many bytes the registry has.
     async fn progress(&self, url: &Url) -> Result<(Url, u64), Failure> {
-        let call = self.call(Method::GET);
-        let answer = self.client.call(self.endpoint, url.clone(), &call).await?;
+        let Upload { client, endpoint, .. } = &self.to;
+        let call = self.to.call(Method::GET);
+        let answer = client.call(endpoint, url.clone(), &call).await?;
         if answer.response().status() != StatusCode::NO_CONTENT {
             // The upload is gone; a new one may do better.
-            let error = self.client.refusal(self.endpoint, &call, answer).await;
+            let error = client.refusal(endpoint, &call, answer).await;
             return Err(Failure { error, may_pass: true });
         }
         let offset = answer.header(RANGE.as_str()).and_then(range_end).unwrap_or(0);
-        Ok((self.location(&answer, url)?, offset))
+        Ok((self.to.location(&answer, url)?, offset))
     }
 
     async fn open(&self, content: &dyn BlobContent, offset: u64) -> Result<ContentStream, RegistryError> {
@@ -275,42 +244,6 @@ impl<'a> Push<'a> {
     fn content_error(&self, source: io::Error) -> RegistryError {
         RegistryError::Content { digest: self.blob.digest, source }
     }
-
-    async fn expect_created(&self, call: &Call<'_>, answer: Answer) -> Result<(), Failure> {
-        match answer.response().status() {
-            StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => Ok(()),
-            _ => Err(self.refused(call, answer).await),
-        }
-    }
-
-    /// A challenge in the middle of an upload has been answered for the next attempt.
-    async fn refused(&self, call: &Call<'_>, answer: Answer) -> Failure {
-        let challenged = answer.response().status() == StatusCode::UNAUTHORIZED;
-        let failure = Failure::from(self.client.refusal(self.endpoint, call, answer).await);
-        Failure { may_pass: failure.may_pass || challenged, ..failure }
-    }
-
-    /// Ends an upload that is not needed. If that fails the registry will clean up by itself.
-    async fn abandon(&self, answer: Answer) {
-        let Ok(url) = self.location(&answer, &self.uploads_url()) else { return };
-        drop(answer);
-        let call = self.call(Method::DELETE);
-        if let Err(error) = self.client.call(self.endpoint, url, &call).await {
-            tracing::debug!(%error, "an upload that was not needed could not be ended");
-        }
-    }
-
-    fn location(&self, answer: &Answer, base: &Url) -> Result<Url, RegistryError> {
-        let location = answer.header(LOCATION.as_str()).and_then(|location| base.join(location).ok());
-        location.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host()).ok_or_else(|| {
-            RegistryError::Protocol { host: self.endpoint.host(), what: "no address for the upload" }
-        })
-    }
-}
-
-fn with_digest(mut url: Url, blob: &Descriptor) -> Url {
-    url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
-    url
 }
 
 /// Reads the end of `0-41`, as the number of bytes: 42.

@@ -1,7 +1,7 @@
 //! The client against a registry that works, and against one that does not.
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use mica_image::{
     BlobVerifier, ContentDigest, Descriptor, Dialect, Document, Manifest, MediaType, Platform, Reference,
 };
@@ -214,7 +214,7 @@ async fn denials_say_whether_there_were_credentials() {
         let error = anonymous().fetch_manifest(&reference).await.unwrap_err();
         let expected = format!("the registry denied access to {}", reference.familiar());
         assert_eq!(error.to_string(), expected);
-        assert!(error.hint().unwrap().contains(&format!("docker login {}", registry.server.host)));
+        assert!(error.hint().unwrap().contains(&format!("mica login {}", registry.server.host)));
         let wrong = Credentials::Basic { username: "user".to_owned(), password: "s3cret".into() };
         let client = client(Keychain::empty().with_credentials(&registry.server.host, wrong));
         let error = client.fetch_manifest(&reference).await.unwrap_err();
@@ -404,4 +404,56 @@ async fn referrers_are_found_by_list_and_by_tag() {
     assert_eq!(digests().await, []);
     registry.add_index("app", &format!("sha256-{}", image.digest.hex()), vec![added.clone()]);
     assert_eq!(digests().await, [added.digest]);
+}
+
+fn pieces(bytes: &Bytes) -> ContentStream {
+    let pieces: Vec<_> = bytes.chunks(30_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    futures_util::stream::iter(pieces).boxed()
+}
+
+#[tokio::test]
+async fn a_blob_without_a_name_gets_one_at_its_end() {
+    for access in [Access::Anyone, Access::Basic, Access::UserToken] {
+        let registry = TestRegistry::start(access).await;
+        let (client, reference) = (client(user(&registry)), registry.reference("team/app:1"));
+        let blob = Descriptor::of(MediaType::OCI_LAYER_GZIP, &big());
+        let named = std::future::ready(Some(blob.clone()));
+        assert!(client.push_unnamed(&reference, pieces(&big()), named).await.unwrap());
+        assert_eq!(registry.blob("team/app", &blob.digest).unwrap(), big());
+        assert!(
+            !registry.server.lines().iter().any(|line| line.starts_with("PUT") && line.contains("manifests"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_blob_without_a_name_that_does_not_get_through_is_told() {
+    let blob = Descriptor::of(MediaType::OCI_LAYER_GZIP, &big());
+    let push = async |registry: &TestRegistry, at_the_end: Option<Fault>| {
+        let named = async {
+            at_the_end.into_iter().for_each(|fault| registry.fault(fault, 1));
+            Some(blob.clone())
+        };
+        client(user(registry)).push_unnamed(&registry.reference("team/app:1"), pieces(&big()), named).await
+    };
+    let registry = TestRegistry::start(Access::UserToken).await;
+    registry.fault(Fault::CutUpload(50_000), 1);
+    assert!(!push(&registry, None).await.unwrap());
+    assert!(registry.blob("team/app", &blob.digest).is_none());
+    // A token that ends on the way is replaced, and what fails for a moment is asked again.
+    for fault in [Fault::ForgetTokens, Fault::Status(503), Fault::Throttle] {
+        let registry = TestRegistry::start(Access::UserToken).await;
+        assert!(push(&registry, Some(fault)).await.unwrap());
+        assert_eq!(registry.blob("team/app", &blob.digest).unwrap(), big());
+    }
+    // Nothing is stored under a wrong name, and being denied is an error.
+    let registry = TestRegistry::start(Access::UserToken).await;
+    let reference = registry.reference("team/app:1");
+    let other = std::future::ready(Some(Descriptor::of(MediaType::OCI_LAYER_GZIP, b"other")));
+    let wrong = client(user(&registry)).push_unnamed(&reference, pieces(&big()), other).await.unwrap_err();
+    assert!(matches!(wrong, RegistryError::Status { .. }), "{wrong}");
+    let named = std::future::ready(Some(blob.clone()));
+    let denied = anonymous().push_unnamed(&reference, pieces(&big()), named).await.unwrap_err();
+    assert!(matches!(denied, RegistryError::Denied { .. }), "{denied}");
+    assert!(registry.blob("team/app", &blob.digest).is_none());
 }

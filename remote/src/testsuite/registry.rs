@@ -334,7 +334,8 @@ fn upload(state: &mut State, request: &Request, repository: &str, id: &str) -> R
             let start = request
                 .header("content-range")
                 .and_then(|range| range.split('-').next()?.parse::<usize>().ok());
-            if start != Some(bytes.len()) {
+            // Without a range it is everything there is, in one go.
+            if start.unwrap_or(0) != bytes.len() {
                 return Reply::status(416);
             }
             bytes.extend_from_slice(&request.body);

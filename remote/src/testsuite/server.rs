@@ -114,6 +114,7 @@ async fn serve(
     let length: usize = request.header("content-length").map_or(0, |text| text.parse().unwrap());
     let appetite = appetite(&request);
     let wanted = appetite.unwrap_or(length).min(length);
+    let rest_of_head = rest.clone();
     while rest.len() < wanted {
         let mut buffer = vec![0; 64 << 10];
         let count = stream.read(&mut buffer).await?;
@@ -123,7 +124,13 @@ async fn serve(
         rest.extend_from_slice(&buffer[..count]);
     }
     rest.truncate(wanted);
-    request.body = rest;
+    request.body = match request.header("transfer-encoding") {
+        Some("chunked") => match read_chunks(&mut stream, rest_of_head, appetite).await? {
+            Some(body) => body,
+            None => return Ok(()),
+        },
+        _ => rest,
+    };
     log.lock().unwrap().push(request.clone());
     let reply = handler(&request);
     if appetite.is_some() {
@@ -134,6 +141,37 @@ async fn serve(
     stream.shutdown().await?;
     while reply.cut.is_none() && stream.read(&mut [0; 1024]).await? > 0 {}
     Ok(())
+}
+
+/// Reads a body that comes in chunks; `None` when more than `appetite` of it came.
+async fn read_chunks(
+    stream: &mut TcpStream,
+    mut bytes: Vec<u8>,
+    appetite: Option<usize>,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    loop {
+        while let Some(end) = bytes.windows(2).position(|window| window == b"\r\n") {
+            let length = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
+            if bytes.len() < end + length + 4 {
+                break;
+            }
+            body.extend_from_slice(&bytes[end + 2..end + 2 + length]);
+            bytes.drain(..end + length + 4);
+            if appetite.is_some_and(|appetite| body.len() > appetite) {
+                return Ok(None);
+            }
+            if length == 0 {
+                return Ok(Some(body));
+            }
+        }
+        let mut buffer = vec![0; 64 << 10];
+        let count = stream.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&buffer[..count]);
+    }
 }
 
 async fn read_head(stream: &mut TcpStream) -> io::Result<Option<(Request, Vec<u8>)>> {

@@ -120,6 +120,11 @@ impl TransportError {
         Self::Broken { host: host(url), source }
     }
 
+    pub(super) fn silent(url: &Url, limit: std::time::Duration) -> Self {
+        let problem = format!("nothing came for {} seconds", limit.as_secs());
+        Self::broken(url, io::Error::new(io::ErrorKind::TimedOut, problem))
+    }
+
     /// Returns what the person could do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -7,19 +7,23 @@ mod error;
 mod redirect;
 mod retry;
 mod secret;
+mod silence;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use mica_image::fault::{Point, reach};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Body, Client, Method, Response, StatusCode, Url};
+use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, Url};
 
 pub use error::{TransportError, TransportSetupError, Unreachable};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 
 pub(crate) use error::display_url;
+pub(crate) use silence::BodyStream;
+
+use silence::Patience;
 
 /// How requests are made.
 #[derive(Debug, Clone)]
@@ -67,6 +71,7 @@ impl Default for TransportOptions {
 pub struct Transport {
     strict: Client,
     lax: Client,
+    idle_timeout: Duration,
     retry: RetryPolicy,
 }
 
@@ -108,6 +113,8 @@ impl Outgoing {
 pub(crate) struct Incoming {
     pub(crate) response: Response,
     pub(crate) url: Url,
+    /// How long its body may be silent.
+    idle_timeout: Duration,
 }
 
 impl Transport {
@@ -116,6 +123,7 @@ impl Transport {
         Ok(Self {
             strict: client(options, Trust::Strict)?,
             lax: client(options, Trust::Lax)?,
+            idle_timeout: options.idle_timeout,
             retry: options.retry.clone(),
         })
     }
@@ -149,7 +157,7 @@ impl Transport {
             let response = self.send_hop(outgoing, &hop).await?;
             match redirect::next_hop(outgoing, &hop, &response)? {
                 Some(next) => hop = next,
-                None => return Ok(Incoming { response, url: hop.url }),
+                None => return Ok(self.incoming(response, hop.url)),
             }
         }
     }
@@ -166,28 +174,47 @@ impl Transport {
         if sends_body {
             request = request.body(outgoing.body.clone());
         }
-        request.send().await.map_err(|error| TransportError::sending(&hop.url, error))
+        self.answer(request, &hop.url, &Patience::new(self.idle_timeout)).await
     }
 
-    /// Sends a request whose body is a stream: once, and without following redirects.
+    /// Sends a request whose body is a stream, of `length` bytes if that is known: once, and without following redirects.
     pub(crate) async fn send_stream(
         &self,
         outgoing: &Outgoing,
-        length: u64,
-        body: Body,
+        length: Option<u64>,
+        body: BodyStream,
     ) -> Result<Incoming, TransportError> {
         reach(Point::RequestSend).map_err(|error| TransportError::broken(&outgoing.url, error))?;
+        let patience = Patience::new(self.idle_timeout);
         let mut request = self
             .client(outgoing.trust)
             .request(outgoing.method.clone(), outgoing.url.clone())
             .headers(outgoing.headers.clone())
-            .header(reqwest::header::CONTENT_LENGTH, length)
-            .body(body);
+            .body(Body::wrap_stream(patience.watch(body)));
+        if let Some(length) = length {
+            request = request.header(reqwest::header::CONTENT_LENGTH, length);
+        }
         if let Some(authorization) = &outgoing.authorization {
             request = request.header(AUTHORIZATION, authorization_header(authorization));
         }
-        let response = request.send().await.map_err(|error| TransportError::sending(&outgoing.url, error))?;
-        Ok(Incoming { response, url: outgoing.url.clone() })
+        let response = self.answer(request, &outgoing.url, &patience).await?;
+        Ok(self.incoming(response, outgoing.url.clone()))
+    }
+
+    async fn answer(
+        &self,
+        request: RequestBuilder,
+        url: &Url,
+        patience: &Patience,
+    ) -> Result<Response, TransportError> {
+        tokio::select! {
+            answer = request.send() => answer.map_err(|error| TransportError::sending(url, error)),
+            () = patience.ends() => Err(TransportError::silent(url, self.idle_timeout)),
+        }
+    }
+
+    fn incoming(&self, response: Response, url: Url) -> Incoming {
+        Incoming { response, url, idle_timeout: self.idle_timeout }
     }
 
     fn client(&self, trust: Trust) -> &Client {
@@ -198,16 +225,20 @@ impl Transport {
     }
 }
 
-/// Receives the next piece of a body from `url`; `None` at its end.
-pub(crate) async fn receive(response: &mut Response, url: &Url) -> Result<Option<Bytes>, TransportError> {
+/// Receives the next piece of a body; `None` at its end.
+pub(crate) async fn receive(incoming: &mut Incoming) -> Result<Option<Bytes>, TransportError> {
+    let Incoming { response, url, idle_timeout } = incoming;
     reach(Point::AnswerReceive).map_err(|error| TransportError::broken(url, error))?;
-    response.chunk().await.map_err(|error| TransportError::receiving(url, error))
+    match tokio::time::timeout(*idle_timeout, response.chunk()).await {
+        Ok(piece) => piece.map_err(|error| TransportError::receiving(url, error)),
+        Err(_) => Err(TransportError::silent(url, *idle_timeout)),
+    }
 }
 
 /// Reads a whole body of at most `limit` bytes; a longer one is an error.
 pub(crate) async fn read_body(incoming: &mut Incoming, limit: usize) -> Result<Bytes, TransportError> {
     let mut body = Vec::new();
-    while let Some(chunk) = receive(&mut incoming.response, &incoming.url).await? {
+    while let Some(chunk) = receive(incoming).await? {
         if body.len() + chunk.len() > limit {
             return Err(TransportError::BodyTooLarge { url: display_url(&incoming.url), limit });
         }
@@ -234,7 +265,6 @@ fn client(options: &TransportOptions, trust: Trust) -> Result<Client, TransportS
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(options.connect_timeout)
-        .read_timeout(options.idle_timeout)
         .no_proxy()
         .danger_accept_invalid_certs(trust == Trust::Lax);
     for pem in &options.ca_certificates {

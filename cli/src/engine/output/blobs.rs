@@ -1,7 +1,8 @@
 //! The blobs of an export: configs and pulled blobs as they are, layers made here from their recipe.
 //!
-//! What was compressed once is kept as a blob and its digest remembered per codec, so that it is never compressed again; and a
-//! blob that is gone while its digest is known is only made anew where somebody wants its bytes.
+//! The digest of what was compressed once is remembered per codec, and a blob that is not there while its digest is known is only made
+//! anew where somebody wants its bytes. What a layout or a cache needs is kept as a blob; a push sends what it compresses and keeps
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +13,7 @@ use mica_cache::layer::CompressedBlob;
 use mica_cache::{BlobError, Layer, Store};
 use mica_image::compress::{Decoder, GzipEncoder, ZstdEncoder};
 use mica_image::layout::BlobSource;
-use mica_image::tar::TarOptions;
+use mica_image::tar::{DiffIdWriter, TarOptions};
 use mica_image::tree::TreeLayer;
 use mica_image::{ContentDigest, Descriptor, Dialect, DiffId, LayerCompression, MediaType};
 
@@ -85,6 +86,21 @@ enum Tar {
     Within(ContentDigest),
 }
 
+/// The blob of a layer, as far as it is known.
+pub(super) enum LayerBlob {
+    /// It was made before.
+    Known(Descriptor),
+    /// It never was, so nobody knows its digest.
+    New(NewBlob),
+}
+
+/// A blob that is yet to be made.
+pub(super) struct NewBlob {
+    recipe: Recipe,
+    diff_id: DiffId,
+    media_type: MediaType,
+}
+
 /// Blobs of a store.
 pub(crate) struct StoreBlobs {
     store: Store,
@@ -106,6 +122,23 @@ impl StoreBlobs {
         codec: Codec,
         force: bool,
     ) -> Result<Descriptor, OutputError> {
+        match self.find(tree_layer, dialect, codec, force)? {
+            LayerBlob::Known(blob) => Ok(blob),
+            LayerBlob::New(new) => {
+                let blob = self.compress(&new.recipe, new.diff_id)?;
+                self.remember(new, blob)
+            }
+        }
+    }
+
+    /// Finds out what is known of the blob of a layer.
+    pub(super) fn find(
+        &self,
+        tree_layer: &TreeLayer,
+        dialect: Dialect,
+        codec: Codec,
+        force: bool,
+    ) -> Result<LayerBlob, OutputError> {
         let layers = self.store.layers();
         let instance = match &tree_layer.diff_id {
             Some(diff_id) => layers.instance(&tree_layer.id, diff_id)?,
@@ -116,7 +149,7 @@ impl StoreBlobs {
                 let found = MediaType::parse(&instance.media_type).layer_compression();
                 if !force || found == Some(codec.compression) {
                     let media_type = MediaType::layer(dialect, found.unwrap_or(LayerCompression::Gzip));
-                    return Ok(Descriptor::new(media_type, instance.digest, instance.size));
+                    return Ok(LayerBlob::Known(Descriptor::new(media_type, instance.digest, instance.size)));
                 }
                 Tar::Within(instance.digest)
             }
@@ -124,28 +157,44 @@ impl StoreBlobs {
         };
         let layer = layers.require(&tree_layer.id)?;
         let diff_id = layers.diff_id(tree_layer)?;
+        let media_type = MediaType::layer(dialect, codec.compression);
+        let known = |blob: CompressedBlob| {
+            LayerBlob::Known(Descriptor::new(media_type.clone(), blob.digest, blob.size))
+        };
         if let Some(came) = layer.compressed(&diff_id, &as_it_came(codec.compression))?
             && !force
             && self.store.blobs().has(&came.digest)?
         {
-            return Ok(Descriptor::new(MediaType::layer(dialect, codec.compression), came.digest, came.size));
+            return Ok(known(came));
         }
-        let blob = self.pack(Recipe { layer, tar, options: tree_layer.tar_options(), codec }, diff_id)?;
-        Ok(Descriptor::new(MediaType::layer(dialect, codec.compression), blob.digest, blob.size))
+        let compressed = layer.compressed(&diff_id, &codec.name())?;
+        let recipe = Recipe { layer, tar, options: tree_layer.tar_options(), codec };
+        match compressed {
+            Some(blob) => {
+                self.recipes().insert(blob.digest, recipe);
+                Ok(known(blob))
+            }
+            None => Ok(LayerBlob::New(NewBlob { recipe, diff_id, media_type })),
+        }
     }
 
-    fn pack(&self, recipe: Recipe, diff_id: DiffId) -> Result<CompressedBlob, OutputError> {
-        let name = recipe.codec.name();
-        let blob = match recipe.layer.compressed(&diff_id, &name)? {
-            Some(blob) => blob,
-            None => {
-                let blob = self.compress(&recipe, diff_id)?;
-                recipe.layer.remember_compressed(&diff_id, &name, &blob)?;
-                blob
-            }
-        };
+    /// Writes a blob for the first time, without keeping it.
+    pub(super) fn write_new(&self, new: NewBlob, out: &mut dyn Write) -> Result<Descriptor, OutputError> {
+        let layer = new.diff_id;
+        let failed = |source| OutputError::Compress { layer, source };
+        let mut hashed = DiffIdWriter::new(out);
+        self.write_recipe(&new.recipe, &mut hashed).map_err(failed)?;
+        // Digests of blobs and of tars are the same function.
+        let (out, digest, size) = hashed.finish();
+        out.flush().map_err(failed)?;
+        self.remember(new, CompressedBlob { digest: ContentDigest::from_bytes(*digest.as_bytes()), size })
+    }
+
+    fn remember(&self, new: NewBlob, blob: CompressedBlob) -> Result<Descriptor, OutputError> {
+        let NewBlob { recipe, diff_id, media_type } = new;
+        recipe.layer.remember_compressed(&diff_id, &recipe.codec.name(), &blob)?;
         self.recipes().insert(blob.digest, recipe);
-        Ok(blob)
+        Ok(Descriptor::new(media_type, blob.digest, blob.size))
     }
 
     /// A plain tar is only measured: it can be written again at any time, and is no smaller than the layer.

@@ -1,4 +1,4 @@
-//! To a registry: layers as soon as each is compressed, then configs and manifests, and the names last.
+//! To a registry: layers while they are compressed, then configs and manifests, and the names last.
 //!
 //! A blob the registry has is not sent, nor one it can take over from a repository where the image's layers are known to be.
 
@@ -8,18 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join, try_join, try_join_all};
 use futures_util::stream;
 use mica_cache::Published;
 use mica_image::layout::BlobSource as _;
 use mica_image::tree::TreeLayer;
 use mica_image::{ContentDigest, Descriptor, Dialect, LayerCompression, LayerId, MediaType, Reference};
-use mica_remote::registry::{BlobContent, OpeningContent};
+use mica_remote::registry::{BlobContent, ContentStream, OpeningContent};
 use mica_remote::{RegistryClient, RegistryError};
 use mica_solver::{BuildEvent, EventSender, TaskState};
-use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
 
-use super::blobs::{Codec, StoreBlobs};
+use super::blobs::{Codec, LayerBlob, NewBlob, StoreBlobs};
 use super::documents::{self, Attestation, Packed};
 use super::{Exported, OutputError, StoredImage};
 use crate::engine::blocking::blocking;
@@ -66,6 +66,7 @@ impl Engine {
                 sources,
                 compressing,
                 events,
+                layers: Mutex::default(),
                 sent: Mutex::default(),
             };
             target = Some(sending.all(images, packing, push, names).await?);
@@ -102,6 +103,8 @@ struct Sending<'a> {
     sources: BTreeMap<LayerId, BTreeSet<String>>,
     compressing: Semaphore,
     events: EventSender,
+    /// Layers that are there or on the way.
+    layers: Mutex<BTreeMap<TreeLayer, Arc<OnceCell<Descriptor>>>>,
     /// Blobs that are there or on the way: images of several platforms share some.
     sent: Mutex<BTreeMap<ContentDigest, Arc<OnceCell<()>>>>,
 }
@@ -203,16 +206,69 @@ impl Sending<'_> {
         self.blob(&Descriptor::new(MediaType::OCI_CONFIG, image.id, size), None).await
     }
 
+    /// Sends a layer, once for all images that have it.
     async fn layer(&self, layer: &TreeLayer, packing: &Packing) -> Result<Descriptor, OutputError> {
-        let id = layer.id;
+        let cell = {
+            // Nothing panics while it is held, and every state of the map is good.
+            let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+            layers.entry(*layer).or_default().clone()
+        };
+        cell.get_or_try_init(|| self.packed(layer, packing)).await.cloned()
+    }
+
+    async fn packed(&self, layer: &TreeLayer, packing: &Packing) -> Result<Descriptor, OutputError> {
         let permit = self.compressing.acquire().await.expect("it is never closed");
-        let (blobs, layer) = (self.blobs.clone(), *layer);
         let (dialect, force) = (packing.dialect.unwrap_or(Dialect::Oci), packing.force);
         let codec = Codec::of(packing, LayerCompression::Gzip);
-        let blob = blocking(move || blobs.layer(&layer, dialect, codec, force)).await?;
+        let (blobs, wanted) = (self.blobs.clone(), *layer);
+        let blob = match blocking(move || blobs.find(&wanted, dialect, codec, force)).await? {
+            LayerBlob::Known(blob) => blob,
+            LayerBlob::New(new) => match self.send_new(&layer.id, new).await? {
+                Some(blob) => return Ok(blob),
+                None => {
+                    let blobs = self.blobs.clone();
+                    blocking(move || blobs.layer(&wanted, dialect, codec, force)).await?
+                }
+            },
+        };
         drop(permit);
-        self.blob(&blob, Some(id)).await?;
+        self.blob(&blob, Some(layer.id)).await?;
         Ok(blob)
+    }
+
+    /// Compresses a layer and sends it in the same pass: what was never compressed the registry hardly has. `None` where the line broke:
+    /// then it is better compressed once, and sent from the disk as often as it takes.
+    async fn send_new(&self, id: &LayerId, new: NewBlob) -> Result<Option<Descriptor>, OutputError> {
+        let what = format!("pushing layer {}", &id.hex()[..12]);
+        let tell = |state| self.events.send(BuildEvent::Task { what: what.clone(), state });
+        tell(TaskState::Started).await;
+        let (sender, receiver) = mpsc::channel(PIECES);
+        let (name, named) = oneshot::channel();
+        let blobs = self.blobs.clone();
+        let packing = async {
+            let packed = blocking(move || {
+                let packed = blobs.write_new(new, &mut Pieces::new(&sender));
+                if packed.is_err() {
+                    // What was sent must not look whole. A receiver that is gone does not mistake it.
+                    let _ = sender.blocking_send(Err(io::ErrorKind::BrokenPipe.into()));
+                }
+                packed
+            })
+            .await;
+            if let Ok(blob) = &packed {
+                // An upload that has ended does not ask for a name any more.
+                let _ = name.send(blob.clone());
+            }
+            packed
+        };
+        let named = async { named.await.ok() };
+        let upload = self.client.push_unnamed(self.repository, received(receiver), named);
+        let (packed, sent) = join(packing, upload).await;
+        tell(TaskState::Done).await;
+        match sent.map_err(|error| self.failed(error))? {
+            true => packed.map(Some),
+            false => Ok(None),
+        }
     }
 
     async fn blob(&self, blob: &Descriptor, layer: Option<LayerId>) -> Result<(), OutputError> {
@@ -287,11 +343,15 @@ impl BlobContent for Content {
                     let _ = sender.blocking_send(Err(error));
                 }
             });
-            let next =
-                |mut receiver: mpsc::Receiver<_>| async move { Some((receiver.recv().await?, receiver)) };
-            Ok(stream::unfold(receiver, next).boxed())
+            Ok(received(receiver))
         })
     }
+}
+
+/// What comes through a channel, as a stream.
+fn received(receiver: mpsc::Receiver<io::Result<Bytes>>) -> ContentStream {
+    let next = |mut receiver: mpsc::Receiver<_>| async move { Some((receiver.recv().await?, receiver)) };
+    stream::unfold(receiver, next).boxed()
 }
 
 /// Cuts what is written to it into pieces for the network.
@@ -347,6 +407,6 @@ impl Write for Pieces<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.send()
     }
 }
