@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Access, Bench, Registry, file};
+use crate::support::{Access, Bench, Fault, Registry, file};
 
 /// A registry with one image, and a bench whose Dockerfile stands on it.
 fn with_base(access: Access) -> (Registry, Bench) {
@@ -103,10 +103,52 @@ fn wrong_credentials_are_not_shown() {
 
 #[test]
 fn what_fails_for_a_moment_is_asked_again() {
-    let (registry, bench) = with_base(Access::Open);
-    registry.fail(2);
-    bench.mica(&["build", "-o", "../out", "."]).succeeds();
-    assert!(bench.path("out/first.txt").exists());
+    for fault in [Fault::Down, Fault::Throttled, Fault::Cut, Fault::Slow] {
+        let (registry, bench) = with_base(Access::Open);
+        registry.fail(fault, 2);
+        bench.mica(&["build", "-o", "../out", "."]).succeeds();
+        assert!(bench.path("out/first.txt").exists());
+    }
+}
+
+#[test]
+fn what_does_not_get_better_is_told() {
+    for (fault, told) in [
+        (Fault::Down, &["answered 503", "try again later"][..]),
+        (Fault::Throttled, &["answered 429", "the registry limits requests: log in, use a mirror"]),
+        (Fault::Cut, &["broke", "bytes"]),
+        (Fault::Renamed, &["sha256:", "team/base:1"]),
+    ] {
+        let (registry, bench) = with_base(Access::Open);
+        registry.fail(fault.clone(), 1000);
+        let ran = bench.mica(&["build", "-t", "app", "."]);
+        assert!(ran.code.is_some_and(|code| code != 0), "{fault:?}");
+        ran.says(told).says_not("panicked");
+        // Nothing of it stays: a registry that is well again gives the image.
+        assert_eq!(bench.mica(&["images", "-q"]).succeeds().stdout, "");
+        registry.fail(fault, 0);
+        bench.mica(&["build", "-o", "../out", "."]).succeeds();
+        assert!(bench.path("out/first.txt").exists());
+    }
+}
+
+#[test]
+fn blobs_may_be_elsewhere_and_credentials_stay_where_they_belong() {
+    for access in [Access::Basic, Access::Token] {
+        let (registry, bench) = with_base(access);
+        let (elsewhere, _) = with_base(Access::Open);
+        registry.redirect_blobs(&elsewhere);
+        log_in(&bench, &registry, "dXNlcjpzZWNyZXQ=");
+        bench
+            .mica(&["-vv", "build", "-o", "../out", "."])
+            .succeeds()
+            .says_not("dXNlcjpzZWNyZXQ")
+            .says_not("signature=");
+        assert!(bench.path("out/first.txt").exists(), "{access:?}");
+        let (here, there) = (registry.shown(), elsewhere.shown());
+        assert!(here.len() >= 2 && here.iter().all(|shown| !shown.is_empty()), "{here:?}");
+        assert!(there.len() >= 2 && there.iter().all(String::is_empty), "{there:?}");
+    }
 }
 
 #[test]

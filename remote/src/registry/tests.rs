@@ -457,3 +457,27 @@ async fn a_blob_without_a_name_that_does_not_get_through_is_told() {
     assert!(matches!(denied, RegistryError::Denied { .. }), "{denied}");
     assert!(registry.blob("team/app", &blob.digest).is_none());
 }
+
+#[tokio::test]
+async fn credentials_do_not_go_where_an_upload_is_sent_to() {
+    for access in [Access::Basic, Access::UserToken] {
+        let registry = TestRegistry::start(access).await;
+        let accepts = |request: &crate::testsuite::Request| match request.method.as_str() {
+            "PATCH" => Reply::status(202).header("Location", &request.path),
+            _ => Reply::status(201),
+        };
+        let storage = TestServer::start(accepts).await;
+        registry.redirect_uploads(&format!("http://{}", storage.host));
+        let (client, reference) = (client(user(&registry)), registry.reference("team/app:1"));
+        let blob = Descriptor::of(MediaType::OCI_LAYER_GZIP, &big());
+        client.push_blob(&reference, &blob, &big()).await.unwrap();
+        let named = std::future::ready(Some(blob.clone()));
+        assert!(client.push_unnamed(&reference, pieces(&big()), named).await.unwrap());
+        let requests = storage.requests();
+        assert_eq!(
+            requests.iter().map(|request| request.method.as_str()).collect::<Vec<_>>(),
+            ["PUT", "PATCH", "PUT"]
+        );
+        assert!(requests.iter().all(|request| request.header("authorization").is_none()));
+    }
+}

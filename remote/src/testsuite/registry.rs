@@ -59,6 +59,8 @@ struct State {
     faults: Vec<(Fault, u32)>,
     /// Where blobs are sent to, if not here.
     redirect_blobs: Option<String>,
+    /// Where uploads go, if not here.
+    redirect_uploads: String,
 }
 
 /// A running registry.
@@ -95,6 +97,10 @@ impl TestRegistry {
 
     pub(crate) fn redirect_blobs(&self, base: &str) {
         self.state().redirect_blobs = Some(base.to_owned());
+    }
+
+    pub(crate) fn redirect_uploads(&self, base: &str) {
+        self.state().redirect_uploads = base.to_owned();
     }
 
     pub(crate) fn add_blob(&self, repository: &str, media_type: MediaType, bytes: &[u8]) -> Descriptor {
@@ -306,9 +312,10 @@ fn manifest(state: &mut State, request: &Request, repository: String, name: &str
 }
 
 fn upload(state: &mut State, request: &Request, repository: &str, id: &str) -> Reply {
+    let base = state.redirect_uploads.clone();
     let accepted = |id: &str, bytes: &[u8], status: u16| {
         Reply::status(status)
-            .header("Location", format!("/v2/{repository}/blobs/uploads/{id}?state=x"))
+            .header("Location", format!("{base}/v2/{repository}/blobs/uploads/{id}?state=x"))
             .header("Range", format!("0-{}", bytes.len().saturating_sub(1)))
     };
     if request.method == "POST" {

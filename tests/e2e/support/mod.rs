@@ -19,5 +19,5 @@ pub(crate) use image::{Image, digest};
 pub(crate) use layout::Layout;
 pub(crate) use person::Person;
 pub(crate) use process::{Running, files_holding, processes_saying, reading_as_owner, wait_until};
-pub(crate) use registry::{Access, Registry};
+pub(crate) use registry::{Access, Fault, Registry};
 pub(crate) use requirement::{has_peer, run_peer, skip};

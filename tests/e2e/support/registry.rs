@@ -21,6 +21,21 @@ pub(crate) enum Access {
     Token,
 }
 
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing is answered but an error.
+    Down,
+    /// Too much was asked.
+    Throttled,
+    /// Blobs end in their middle.
+    Cut,
+    /// Blobs come in many small pieces.
+    Slow,
+    /// Manifests are said to have another digest.
+    Renamed,
+}
+
 /// `user:secret` in base 64.
 const CREDENTIALS: &str = "dXNlcjpzZWNyZXQ=";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -32,8 +47,12 @@ struct State {
     content: BTreeMap<String, (&'static str, Vec<u8>)>,
     /// `METHOD path` of what was asked and answered with content.
     served: Vec<String>,
-    /// How many requests of manifests and blobs are still answered with an error.
-    failures: u32,
+    /// What goes wrong, and how often still.
+    fault: Option<(Fault, u32)>,
+    /// Where blobs are to be had instead.
+    blobs_at: Option<String>,
+    /// What requests of blobs had to show.
+    shown: Vec<String>,
 }
 
 /// A registry that ends with the tests.
@@ -48,7 +67,15 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback device is there");
         let address = listener.local_addr().expect("it is bound").to_string();
         let content = BTreeMap::from([("/v2/".to_owned(), ("application/json", b"{}".to_vec()))]);
-        let state = State { access, address: address.clone(), content, served: Vec::new(), failures: 0 };
+        let state = State {
+            access,
+            address: address.clone(),
+            content,
+            served: Vec::new(),
+            fault: None,
+            blobs_at: None,
+            shown: Vec::new(),
+        };
         let registry = Self { state: Arc::new(Mutex::new(state)), address };
         let state = Arc::clone(&registry.state);
         std::thread::spawn(move || {
@@ -117,9 +144,19 @@ impl Registry {
         }
     }
 
-    /// Answers the next so many requests with an error.
-    pub(crate) fn fail(&self, times: u32) {
-        self.state.lock().expect("no holder panics").failures = times;
+    /// Lets something go wrong the next so many times.
+    pub(crate) fn fail(&self, fault: Fault, times: u32) {
+        self.state.lock().expect("no holder panics").fault = Some((fault, times));
+    }
+
+    /// Sends whoever wants a blob to another registry.
+    pub(crate) fn redirect_blobs(&self, to: &Self) {
+        self.state.lock().expect("no holder panics").blobs_at = Some(to.address.clone());
+    }
+
+    /// Returns what requests of blobs had to show, empty for nothing.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        self.state.lock().expect("no holder panics").shown.clone()
     }
 
     /// Returns what was served since the last time, without `/v2/`.
@@ -149,19 +186,45 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let response = state.lock().expect("no holder panics").respond(method, path, &authorization);
     let with_body = method != "HEAD";
-    let Response { status, headers, body } = response;
+    let Response { status, headers, body, manner } = response;
     write!(
         stream,
         "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
         body.len()
     )?;
-    stream.write_all(if with_body { &body } else { &[] })
+    let body = if with_body { &body[..] } else { &[] };
+    match manner {
+        Manner::Plain => stream.write_all(body),
+        Manner::Cut => stream.write_all(&body[..body.len() / 2]),
+        Manner::Slow => body.chunks(body.len() / 8 + 1).try_for_each(|piece| {
+            std::thread::sleep(PAUSE);
+            stream.write_all(piece)
+        }),
+    }
+}
+
+/// Between two pieces of a slow answer.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// How a body is sent.
+#[derive(Clone, Copy)]
+enum Manner {
+    Plain,
+    Cut,
+    Slow,
 }
 
 struct Response {
     status: &'static str,
     headers: String,
     body: Vec<u8>,
+    manner: Manner,
+}
+
+impl Response {
+    fn of(status: &'static str, headers: String, body: &[u8]) -> Self {
+        Self { status, headers, body: body.to_vec(), manner: Manner::Plain }
+    }
 }
 
 impl State {
@@ -179,29 +242,58 @@ impl State {
         };
         if let Some((challenge, _)) = demand.filter(|(_, expected)| expected != authorization) {
             let headers = format!("WWW-Authenticate: {challenge}\r\n");
-            return Response { status: "401 Unauthorized", headers, body: b"{}".to_vec() };
+            return Response::of("401 Unauthorized", headers, b"{}");
         }
-        if path != "/v2/" && self.failures > 0 {
-            self.failures -= 1;
-            return Response { status: "503 Service Unavailable", headers: String::new(), body: Vec::new() };
+        let is_blob = path.contains("/blobs/");
+        if is_blob {
+            self.shown.push(authorization.to_owned());
         }
+        if let Some(other) = self.blobs_at.as_ref().filter(|_| is_blob) {
+            let headers = format!("Location: http://{other}{path}?signature=x\r\n");
+            return Response::of("307 Temporary Redirect", headers, b"");
+        }
+        let (mut manner, mut renamed) = (Manner::Plain, false);
+        match self.due(path) {
+            Some(Fault::Down) => return Response::of("503 Service Unavailable", String::new(), b""),
+            Some(Fault::Throttled) => {
+                return Response::of("429 Too Many Requests", "Retry-After: 0\r\n".to_owned(), b"");
+            }
+            Some(Fault::Cut) => manner = Manner::Cut,
+            Some(Fault::Slow) => manner = Manner::Slow,
+            Some(Fault::Renamed) => renamed = true,
+            None => {}
+        }
+        let path = path.split('?').next().unwrap_or_default();
         let Some((kind, bytes)) = self.content.get(path) else {
             let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
-            return Response { status: "404 Not Found", headers: String::new(), body: body.to_vec() };
+            return Response::of("404 Not Found", String::new(), body);
         };
         if path != "/v2/" {
             self.served.push(format!("{method} {path}"));
         }
-        let headers = format!("Content-Type: {kind}\r\nDocker-Content-Digest: {}\r\n", digest(bytes));
-        Response { status: "200 OK", headers, body: bytes.clone() }
+        let name = digest(if renamed { b"another" } else { bytes });
+        let headers = format!("Content-Type: {kind}\r\nDocker-Content-Digest: {name}\r\n");
+        Response { manner, ..Response::of("200 OK", headers, bytes) }
+    }
+
+    /// Returns what goes wrong with a request, if anything does.
+    fn due(&mut self, path: &str) -> Option<Fault> {
+        let (fault, times) = self.fault.as_mut().filter(|(_, times)| *times > 0)?;
+        let concerns = match fault {
+            Fault::Down | Fault::Throttled => path != "/v2/",
+            Fault::Cut | Fault::Slow => path.contains("/blobs/"),
+            Fault::Renamed => path.contains("/manifests/"),
+        };
+        *times -= u32::from(concerns);
+        concerns.then(|| fault.clone())
     }
 
     /// Gives a token to whoever has the credentials.
     fn token(&self, authorization: &str) -> Response {
         let headers = "Content-Type: application/json\r\n".to_owned();
         if authorization != format!("Basic {CREDENTIALS}") {
-            return Response { status: "401 Unauthorized", headers, body: b"{}".to_vec() };
+            return Response::of("401 Unauthorized", headers, b"{}");
         }
-        Response { status: "200 OK", headers, body: br#"{"token":"open-sesame"}"#.to_vec() }
+        Response::of("200 OK", headers, br#"{"token":"open-sesame"}"#)
     }
 }
