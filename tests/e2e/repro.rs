@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::support::{Bench, Person, skip};
 
-/// A Dockerfile with one cause, or none.
+/// A Dockerfile with causes planted, each in one file, or none.
 struct Case {
     directory: PathBuf,
-    cause: Option<(String, String)>,
+    causes: Vec<(String, String)>,
     needs_server: bool,
 }
 
@@ -27,10 +27,15 @@ fn cases() -> Vec<Case> {
 
 fn case(directory: PathBuf) -> Case {
     let text = std::fs::read_to_string(directory.join("Dockerfile")).unwrap();
-    let fact = |name: &str| text.lines().find_map(|line| line.strip_prefix(&format!("# {name}: ")));
-    let cause = fact("cause").unwrap().split_once(" in ");
-    let cause = cause.map(|(cause, file)| (cause.to_owned(), file.to_owned()));
-    Case { needs_server: fact("needs").is_some(), directory, cause }
+    let facts = |name: &str| {
+        let prefix = format!("# {name}: ");
+        text.lines().filter_map(|line| Some(line.strip_prefix(&prefix)?.to_owned())).collect::<Vec<_>>()
+    };
+    let cause =
+        |fact: &String| fact.split_once(" in ").map(|(cause, file)| (cause.to_owned(), file.to_owned()));
+    let causes =
+        facts("cause").iter().filter(|fact| *fact != "none").map(|fact| cause(fact).unwrap()).collect();
+    Case { needs_server: !facts("needs").is_empty(), directory, causes }
 }
 
 /// Answers every request with another number.
@@ -61,15 +66,16 @@ fn check(bench: &Bench, case: &Case, port: u16) {
     }
     let ran = bench.mica(&arguments);
     let told: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{name}: {}", ran.stderr));
-    let Some((cause, file)) = &case.cause else {
+    if case.causes.is_empty() {
         assert_eq!((ran.code, &told["findings"]), (Some(0), &Value::Array(vec![])), "{name}: {told:#}");
         return;
-    };
+    }
     let not_varied = told["not_varied"].to_string();
+    let is_planted = |known: &str| case.causes.iter().any(|(cause, _)| cause == known);
     let needed =
         [("user", "user"), ("processors", "processors"), ("directory-order", "order of directories")];
     if let Some((_, condition)) =
-        needed.iter().find(|(known, condition)| known == cause && not_varied.contains(condition))
+        needed.iter().find(|(known, condition)| is_planted(known) && not_varied.contains(condition))
     {
         skip("MICA_REQUIRE_NOTHING", &format!("{name}: this machine cannot vary {condition}"));
         return;
@@ -79,7 +85,8 @@ fn check(bench: &Bench, case: &Case, port: u16) {
         .iter()
         .map(|it| (it["cause"].as_str().unwrap_or("none"), it["file"].as_str().unwrap()))
         .collect();
-    assert_eq!(found, [(cause.as_str(), file.as_str())], "{name}: {told:#}\n{}", ran.stderr);
+    let planted: Vec<_> = case.causes.iter().map(|(cause, file)| (cause.as_str(), file.as_str())).collect();
+    assert_eq!(found, planted, "{name}: {told:#}\n{}", ran.stderr);
     assert_eq!(ran.code, Some(1), "{name}");
     let text = std::fs::read_to_string(case.directory.join("Dockerfile")).unwrap();
     let line = findings[0]["line"].as_u64().unwrap() as usize;
@@ -117,8 +124,8 @@ fn check_all(bench: &Bench, cases: &[Case]) {
 fn every_planted_cause_is_named_and_clean_files_have_none() {
     let Some(bench) = Bench::with_base() else { return };
     let cases = cases();
-    assert!(cases.iter().filter(|case| case.cause.is_some()).count() >= 12);
-    assert!(cases.iter().filter(|case| case.cause.is_none()).count() >= 4);
+    assert!(cases.iter().filter(|case| !case.causes.is_empty()).count() >= 12);
+    assert!(cases.iter().filter(|case| case.causes.is_empty()).count() >= 4);
     check_all(&bench, &cases);
 }
 

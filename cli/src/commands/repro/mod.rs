@@ -4,6 +4,7 @@
 //! difference, the step runs again in the first store: as it was, and then with one condition changed at a time.
 
 mod report;
+mod settle;
 mod task;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use mica_executor::IdMode;
 use super::exit::Failure;
 use super::{print, print_json, say, setup};
 use crate::arguments::{GlobalOptions, ReproArguments, StandardInput};
-use crate::engine::repro::{Cause, Comparison, Conditions, Finding, Trial};
+use crate::engine::repro::{Comparison, Conditions, Trial};
 use crate::engine::request::BuildRequest;
 use crate::environment::{self, Environment, now};
 use report::Told;
@@ -80,14 +81,6 @@ struct Repro {
     /// What the second build finds.
     varied: Conditions,
     is_root: bool,
-}
-
-/// How a step that ran again compares to its first run.
-#[derive(Clone, Copy, PartialEq)]
-enum Rerun {
-    Same,
-    Differs,
-    Failed,
 }
 
 impl Repro {
@@ -189,93 +182,6 @@ impl Repro {
         }
         let hint = "a step depends on the host name, locale, time zone, umask or number of processors; its output is above";
         Err(Failure::plain("the second build failed").with_hint(Some(hint.to_owned())))
-    }
-
-    /// Finds the causes that contents did not tell, by running steps again.
-    async fn settle(&self, first: &Trial, second: &Trial, findings: &mut [Finding]) -> Result<(), Failure> {
-        let is_open = |finding: &Finding| matches!(finding.cause, None | Some(Cause::Order));
-        let mut steps: Vec<u32> =
-            findings.iter().filter(|finding| is_open(finding)).map(|it| it.step).collect();
-        steps.dedup();
-        for step in steps {
-            say(&format!("running step {step} again, to learn what it depends on"));
-            let chance = self.by_chance(first, step).await?;
-            let cause = match chance {
-                true => self.without_network(first, step).await?,
-                false => self.by_condition(first, second, step).await?,
-            };
-            for finding in findings.iter_mut().filter(|finding| finding.step == step && is_open(finding)) {
-                let order = if chance { Cause::ParallelOrder } else { Cause::DirectoryOrder };
-                let is_order = finding.cause == Some(Cause::Order);
-                finding.cause = Some(if is_order { order } else { cause });
-                if finding.detail.is_empty() {
-                    finding.detail =
-                        if chance { "it differs each time" } else { "it differs with that alone" }.to_owned();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a step differs when nothing is changed.
-    async fn by_chance(&self, first: &Trial, step: u32) -> Result<bool, Failure> {
-        for _ in 0..2 {
-            if self.rerun(first, step, Conditions::default()).await? == Rerun::Differs {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn without_network(&self, first: &Trial, step: u32) -> Result<Cause, Failure> {
-        let conditions = Conditions { without_network: true, ..Conditions::default() };
-        let failed = self.rerun(first, step, conditions).await? == Rerun::Failed;
-        Ok(if failed { Cause::Network } else { Cause::Random })
-    }
-
-    async fn by_condition(&self, first: &Trial, second: &Trial, step: u32) -> Result<Cause, Failure> {
-        let varied = &self.varied;
-        let usual = Conditions::default;
-        let alone = [
-            (
-                varied.hostname.is_some(),
-                Cause::HostName,
-                Conditions { hostname: varied.hostname.clone(), ..usual() },
-            ),
-            (varied.locale.is_some(), Cause::Locale, Conditions { locale: varied.locale.clone(), ..usual() }),
-            (
-                varied.time_zone.is_some(),
-                Cause::TimeZone,
-                Conditions { time_zone: varied.time_zone.clone(), ..usual() },
-            ),
-            (varied.umask.is_some(), Cause::Umask, Conditions { umask: varied.umask, ..usual() }),
-            (
-                varied.processors.is_some(),
-                Cause::Processors,
-                Conditions { processors: varied.processors, ..usual() },
-            ),
-        ];
-        for (is_varied, cause, conditions) in alone {
-            if is_varied && self.rerun(first, step, conditions).await? == Rerun::Differs {
-                return Ok(cause);
-            }
-        }
-        Ok(if second.is_nested { Cause::User } else { Cause::Unknown })
-    }
-
-    /// Runs a step once more in the first store.
-    async fn rerun(&self, first: &Trial, step: u32, conditions: Conditions) -> Result<Rerun, Failure> {
-        let conditions = Conditions { again: vec![step], ..conditions };
-        let trial = Trial {
-            report: self.work.join("again.json"),
-            layout: None,
-            processors: conditions.processors.unwrap_or(first.processors),
-            conditions,
-            ..first.clone()
-        };
-        let Some(again) = self.build_quietly(trial).await? else { return Ok(Rerun::Failed) };
-        let comparison = self.compare(first, &again, Some(step)).await?;
-        Ok(if comparison.findings.is_empty() { Rerun::Same } else { Rerun::Differs })
     }
 
     async fn build(

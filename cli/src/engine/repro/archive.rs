@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use mica_image::compress::Decoder;
+use mica_image::compress::{Codec, Decoder};
 
 /// Contents up to this size are looked into.
 const LIMIT: u64 = 64 << 20;
@@ -11,8 +11,8 @@ const BLOCK: usize = 512;
 /// Returns in words which field of a head is the first that differs; `None` where the heads are equal or there are none.
 pub(super) fn header_difference(path: &[u8], before: &[u8], after: &[u8]) -> Option<String> {
     let both = |magic: &[u8]| before.starts_with(magic) && after.starts_with(magic);
-    if both(b"\x1f\x8b") {
-        return gzip(path, before, after);
+    if both(b"\x1f\x8b") && before.get(4..8)? != after.get(4..8)? {
+        return Some("gzip: time of the original".to_owned());
     }
     if both(b"PK\x03\x04") {
         return zip(before, after);
@@ -29,18 +29,12 @@ pub(super) fn header_difference(path: &[u8], before: &[u8], after: &[u8]) -> Opt
     None
 }
 
-fn gzip(path: &[u8], before: &[u8], after: &[u8]) -> Option<String> {
-    if before.get(4..8)? != after.get(4..8)? {
-        return Some("gzip: time of the original".to_owned());
-    }
-    header_difference(path, &unpacked(before)?, &unpacked(after)?)
-}
-
-fn unpacked(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Returns what is in something compressed; `None` of anything else.
+pub(super) fn unpacked(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut content = Vec::new();
-    let mut decoder = Decoder::new(bytes).ok()?.take(LIMIT);
+    let decoder = Decoder::new(bytes).ok().filter(|decoder| decoder.codec() != Codec::Plain)?;
     // What is no proper archive is compared as it is.
-    decoder.read_to_end(&mut content).ok()?;
+    decoder.take(LIMIT).read_to_end(&mut content).ok()?;
     Some(content)
 }
 

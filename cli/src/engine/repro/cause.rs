@@ -28,7 +28,7 @@ pub(crate) enum Cause {
     Order,
     /// The order in which a directory is listed.
     DirectoryOrder,
-    /// The order in which processes get ahead.
+    /// An order that is another each time: processes get ahead of each other, tables are seeded by chance.
     ParallelOrder,
     /// Something random.
     Random,
@@ -55,7 +55,7 @@ impl Cause {
             Self::ArchiveHeader => "archive header",
             Self::Order => "order",
             Self::DirectoryOrder => "order of a directory",
-            Self::ParallelOrder => "order of parallel work",
+            Self::ParallelOrder => "order that changes with every run",
             Self::Random => "random value",
             Self::Network => "answer of the network",
             Self::Context => "build context",
@@ -84,7 +84,7 @@ impl Cause {
             Self::Order => "sort it",
             Self::DirectoryOrder => "sort what a directory lists (`find … | sort`, `tar --sort=name`)",
             Self::ParallelOrder => {
-                "collect what runs in parallel in a fixed order, or run it one after another"
+                "sort it, or run one after another what runs in parallel; in Python `PYTHONHASHSEED=0` fixes sets"
             }
             Self::Random => "use a fixed seed or name, or make it when the container starts",
             Self::Network => {

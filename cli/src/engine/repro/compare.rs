@@ -10,13 +10,16 @@ use mica_image::index::{Entry, LayerIndex, Node, compare_paths};
 use mica_image::tar::TarOptions;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Facts, of_contents};
+use super::evidence::{Facts, example, of_contents};
 use super::{Cause, Trial};
 use crate::engine::build_record::{BuildRecord, StepOutcome, StepRecord};
 use crate::engine::history::LookError;
 
 /// Contents up to this size are looked into.
 const LIMIT: u64 = 64 << 20;
+
+/// The aspect of a file that the first build does not have.
+pub(crate) const ONLY_IN_SECOND: &str = "only in the second";
 
 /// All that differs between two builds.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -129,7 +132,7 @@ fn differences(
         let differs = match (&before, &after) {
             (Some(a), Some(b)) => aspects(a, b),
             (Some(_), None) => vec!["only in the first"],
-            _ => vec!["only in the second"],
+            _ => vec![ONLY_IN_SECOND],
         };
         if !differs.is_empty() {
             found.push(FileDifference { before, after, differs });
@@ -170,16 +173,18 @@ fn finding(
 ) -> Result<Finding, LookError> {
     let path = file.before.as_ref().or(file.after.as_ref()).map_or(&[][..], |entry| &entry.path);
     let facts = Facts { before: before.trial, after: after.trial, usual_hostname: "buildkitsandbox" };
+    let mut unexplained = String::new();
     let explained = if !step.name.contains("] RUN ") {
         Some(of_sources(before.record, step))
     } else if let (Some(old), Some(new)) =
         (content(before.store, a, &file.before)?, content(after.store, b, &file.after)?)
     {
+        unexplained = example(&old, &new).unwrap_or_default();
         of_contents(path, &old, &new, &facts)
     } else {
         of_aspects(&file.differs)
     };
-    let (cause, detail) = explained.map_or((None, String::new()), |(cause, detail)| (Some(cause), detail));
+    let (cause, detail) = explained.map_or((None, unexplained), |(cause, detail)| (Some(cause), detail));
     Ok(Finding {
         step: step.number,
         stage: step.stage.clone(),

@@ -1,6 +1,8 @@
 //! What two contents of one file give away about the cause of their difference.
 
-use super::archive::header_difference;
+use std::collections::BTreeSet;
+
+use super::archive::{header_difference, unpacked};
 use super::{Cause, Trial};
 
 /// What is known of both builds.
@@ -18,12 +20,21 @@ pub(super) fn of_contents(
     after: &[u8],
     facts: &Facts<'_>,
 ) -> Option<(Cause, String)> {
+    of_plain_contents(path, before, after, facts).or_else(|| {
+        let (before, after) = (unpacked(before)?, unpacked(after)?);
+        of_plain_contents(path, &before, &after, facts)
+    })
+}
+
+/// The same, with nothing unpacked.
+fn of_plain_contents(path: &[u8], before: &[u8], after: &[u8], facts: &Facts<'_>) -> Option<(Cause, String)> {
     if let Some(field) = header_difference(path, before, after) {
         return Some((Cause::ArchiveHeader, field));
     }
     named(before, after, facts).or_else(|| match (std::str::from_utf8(before), std::str::from_utf8(after)) {
         (Ok(before), Ok(after)) => of_texts(before, after, facts),
-        _ => binary_time(before, after, facts),
+        _ => binary_time(before, after, facts)
+            .or_else(|| time_of_one(&strings(before), &strings(after), facts)),
     })
 }
 
@@ -85,12 +96,50 @@ fn of_texts(before: &str, after: &str, facts: &Facts<'_>) -> Option<(Cause, Stri
     if facts.after.is_nested && before.contains(ALL_IDS) && !after.contains(ALL_IDS) {
         return Some((Cause::User, "it holds the map of user ids".to_owned()));
     }
-    let is_time = |(a, b): &&(&str, &str)| {
-        (is_clock(a) && is_clock(b))
-            || (is_epoch(a, facts.before.seconds) && is_epoch(b, facts.after.seconds))
+    let time = pairs.iter().find(|(a, b)| are_times(a, b, facts));
+    let found = time.map(|(a, b)| (Cause::Time, format!("`{a}`, then `{b}`")));
+    found.or_else(|| time_of_one(before, after, facts))
+}
+
+fn are_times(a: &str, b: &str, facts: &Facts<'_>) -> bool {
+    (is_clock(a) && is_clock(b)) || (is_epoch(a, facts.before.seconds) && is_epoch(b, facts.after.seconds))
+}
+
+/// A time that only one of them tells where the other tells another, at whatever place.
+fn time_of_one(before: &str, after: &str, facts: &Facts<'_>) -> Option<(Cause, String)> {
+    let (old, new): (BTreeSet<_>, BTreeSet<_>) = (words(before).collect(), words(after).collect());
+    // With seconds: among the strings of a program many words look like hours and minutes.
+    let is_exact = |word: &&&str| is_clock(word) && word.matches(':').count() > 1;
+    let clocks = old.difference(&new).find(is_exact).zip(new.difference(&old).find(is_exact));
+    let epoch = |seconds| move |word: &&&str| is_epoch(word, seconds);
+    let (a, b) = clocks.or_else(|| {
+        let first = old.difference(&new).find(epoch(facts.before.seconds));
+        first.zip(new.difference(&old).find(epoch(facts.after.seconds)))
+    })?;
+    Some((Cause::Time, format!("`{a}`, then `{b}`")))
+}
+
+/// The texts in a program or other binary, one a line.
+fn strings(bytes: &[u8]) -> String {
+    const SHORTEST: usize = 4;
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    let runs = bytes.split(|byte| !is_text(byte)).filter(|run| run.len() >= SHORTEST);
+    runs.map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the first words that only one of the contents has: what whoever looks for the cause sees first.
+pub(super) fn example(before: &[u8], after: &[u8]) -> Option<String> {
+    const LONGEST: usize = 80;
+    let texts = [before, after].map(|bytes| match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => strings(bytes),
+    });
+    let [old, new] = texts.each_ref().map(|text| words(text).collect::<BTreeSet<_>>());
+    let first = |text: &str, other: &BTreeSet<&str>| {
+        let word = words(text).find(|word| !other.contains(word))?;
+        Some(word.chars().take(LONGEST).collect::<String>())
     };
-    let time = pairs.iter().find(is_time)?;
-    Some((Cause::Time, format!("`{}`, then `{}`", time.0, time.1)))
+    Some(format!("`{}`, then `{}`", first(&texts[0], &new)?, first(&texts[1], &old)?))
 }
 
 /// The number of ids in the map of a host.
@@ -141,13 +190,12 @@ fn is_epoch(word: &str, (first, last): (i64, i64)) -> bool {
 
 /// Four bytes at the same place that are a second of each build.
 fn binary_time(before: &[u8], after: &[u8], facts: &Facts<'_>) -> Option<(Cause, String)> {
-    const PLACES: usize = 64;
     let differing = before.iter().zip(after).enumerate().filter(|(_, (a, b))| a != b).map(|(at, _)| at);
     let within = |bytes: [u8; 4], (first, last): (i64, i64)| {
         [u32::from_le_bytes(bytes), u32::from_be_bytes(bytes)]
             .map(|seconds| (first..=last).contains(&i64::from(seconds)))
     };
-    for at in differing.take(PLACES) {
+    for at in differing {
         for start in at.saturating_sub(3)..=at {
             let word =
                 |bytes: &[u8]| bytes.get(start..start + 4).and_then(|word| <[u8; 4]>::try_from(word).ok());
@@ -212,11 +260,22 @@ mod tests {
             ("/var/tmp/r/first/x\n", "/dev/shm/second/x\n", Some(Cause::BuildPath)),
             ("a\nb\n", "b\na\n", Some(Cause::Order)),
             ("a b\n", "b a\n", Some(Cause::Order)),
+            ("x 13:04:27\n", "13:04:28 y z\n", Some(Cause::Time)),
+            ("x 13:04\n", "13:05 y z\n", None),
+            ("\u{0}\u{1}program built 13:04:27\0", "\u{0}\u{1}program built 13:04:29\0", Some(Cause::Time)),
             ("9f2c\n", "11aa\n", None),
         ];
         for (before, after, expected) in cases {
             assert_eq!(cause(before, after), expected, "{before} {after}");
         }
+    }
+
+    #[test]
+    fn words_of_either_are_shown() {
+        let shown = |a: &[u8], b: &[u8]| example(a, b).unwrap_or_default();
+        assert_eq!(shown(b"in /tmp/x1 now\n", b"now in /tmp/y2\n"), "`/tmp/x1`, then `/tmp/y2`");
+        assert_eq!(shown(b"\xff\0/tmp/x1\0same\0", b"\xff\0same\0/tmp/y2\0"), "`/tmp/x1`, then `/tmp/y2`");
+        assert_eq!(shown(b"a b", b"b a"), "");
     }
 
     #[test]

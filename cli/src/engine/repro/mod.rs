@@ -15,7 +15,7 @@ use mica_executor::{NetworkMode, RunSpec};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cause::Cause;
-pub(crate) use compare::{Comparison, Finding, Side, compare};
+pub(crate) use compare::{Comparison, Finding, ONLY_IN_SECOND, Side, compare};
 
 /// What RUN steps find otherwise than usual. It is in no key.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
