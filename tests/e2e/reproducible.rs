@@ -140,8 +140,15 @@ fn layers_of_a_fixed_input_are_pinned() {
     bench.dockerfile(
         "FROM scratch\nCOPY tree /tree\nCOPY --chmod=755 --chown=3:4 one.sh /bin/\nWORKDIR /srv/app\nLABEL a=1\n",
     );
-    let arguments =
-        ["build", "--platform", "linux/amd64", "--reproducible", "-o", "type=oci,dest=../x.tar", "."];
+    let arguments = [
+        "build",
+        "--platform=linux/amd64",
+        "--reproducible",
+        "--metadata-file=../told",
+        "-o",
+        "type=oci,dest=../x.tar",
+        ".",
+    ];
     bench.mica_with(&arguments, &[("SOURCE_DATE_EPOCH", "1700000000")], b"").succeeds();
     let image = Image::read(&std::fs::read(bench.path("x.tar")).unwrap());
     let diff_ids = image.config["rootfs"]["diff_ids"].clone();
@@ -152,6 +159,13 @@ fn layers_of_a_fixed_input_are_pinned() {
             "sha256:e06d62e2a42658ce220dcfe48a52108735816bd8b5a541afb0a5879cd0eb2b15",
             "sha256:550b08144639666e53f557c3cd49e4dc00a5b0eb98aa206c506b15a04ea0741d",
         ])
+    );
+    // With the layers as they are compressed.
+    let told: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(bench.path("told")).unwrap()).unwrap();
+    assert_eq!(
+        told["containerimage.digest"],
+        "sha256:82ae3809ade36f245f1779e57f37813fd79499475b9725a64e7003b514e735ba"
     );
 }
 
