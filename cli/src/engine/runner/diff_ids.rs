@@ -1,7 +1,8 @@
 //! Digests of the tars of new layers, computed while later steps run.
 //!
 //! Only layers of the steps that images are made of get one: a stage that something is merely copied from never pays for it. What
-//! fails here fails again, and is told, when the image is put together.
+//! fails here fails again, and is told, when the image is put together. The disk takes large layers meanwhile, so that the sync at
+//! the end of the build finds less to do.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,12 +16,17 @@ use tokio::task::JoinSet;
 
 use crate::engine::blocking::blocking;
 
+/// A layer of so many bytes is worth a flush of its own.
+const LARGE: u64 = 32 << 20;
+
 /// The digests of one build.
 pub(super) struct DiffIds {
     /// The steps whose layers images have.
     wanted: HashSet<StepId>,
     /// As many at once as there are processors: each reads at full speed.
     permits: Arc<Semaphore>,
+    /// One flush at a time is all that a disk can use.
+    flush: Arc<Semaphore>,
     /// The clamp of their times.
     clamp: Option<i64>,
     begun: Mutex<Begun>,
@@ -36,7 +42,9 @@ struct Begun {
 impl DiffIds {
     /// Computes nothing yet.
     pub(super) fn new(wanted: HashSet<StepId>, threads: usize, clamp: Option<i64>) -> Self {
-        Self { wanted, permits: Arc::new(Semaphore::new(threads.max(1))), clamp, begun: Mutex::default() }
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let (permits, flush) = (semaphore(threads.max(1)), semaphore(1));
+        Self { wanted, permits, flush, clamp, begun: Mutex::default() }
     }
 
     /// Starts with the layer that `step` made, unless that was done.
@@ -54,6 +62,20 @@ impl DiffIds {
             let _permit = permits.acquire_owned().await;
             blocking(move || compute(&store, &layer)).await;
         });
+    }
+
+    /// Has the disk take the layer of so many bytes that `step` has just made, if it is large and will stay.
+    pub(super) fn flush(&self, store: &Store, step: StepId, bytes: u64) {
+        if bytes < LARGE || !self.wanted.contains(&step) {
+            return;
+        }
+        let Ok(permit) = self.flush.clone().try_acquire_owned() else { return };
+        let store = store.clone();
+        let flush = blocking(move || {
+            store.flush();
+            drop(permit);
+        });
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).tasks.spawn(flush);
     }
 
     /// Waits for all that were started.

@@ -371,6 +371,7 @@ impl StepRunner for EngineRunner {
         let layer = executed.result.tree().last().map(|layer| layer.id);
         executed.equal_output &= layer.is_some_and(|layer| before.contains(&layer));
         self.shared.note_tree(step.id, &executed.result);
+        self.shared.diff_ids.flush(&self.shared.store, step.id, executed.bytes);
         // Where another build did the work, the digest may still be missing.
         self.shared.diff_ids.start(&self.shared.store, step.id, &executed.result);
         Ok(executed)
