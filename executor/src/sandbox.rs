@@ -128,31 +128,26 @@ impl Sandbox {
         let (launch, streams) = Streams::open(launch)?;
         let orders = self.orders(spec, launch, streams.kind, &group);
         let (report, report_end) = open_pipe()?;
-        let (network_end, network) = open_pipe()?;
+        let connection = match spec.network {
+            NetworkMode::Private => Some(self.network.connect(cancel).map_err(network_error)?),
+            NetworkMode::None | NetworkMode::Host => None,
+        };
         let [stdin, stdout, stderr] = streams.child;
-        let descriptors = vec![stdin, stdout, stderr, write_orders(&orders)?, report_end, network_end];
+        let mut descriptors = vec![stdin, stdout, stderr, write_orders(&orders)?, report_end];
+        if let Some(connection) = &connection {
+            let namespace = connection.namespace().try_clone_to_owned();
+            descriptors.push(namespace.map_err(|error| preparing("share the network")(errno_of(&error)))?);
+        }
         let job = Job { namespaces: namespaces(spec), descriptors };
         faulty(Point::StepStart)?;
         let (pid, pidfd) = self.spawner.spawn(job).map_err(preparing("start the init stage"))?;
         let running = Running::new(pid, pidfd);
         let pipes = Pipes { stdout: streams.stdout, stderr: streams.stderr, report };
-        let private = spec.network == NetworkMode::Private;
-        let connected = private.then(|| self.network.connect(pid, cancel)).transpose();
-        if connected.is_ok() {
-            // If the init stage has failed already, its report says why.
-            let _ = rustix::io::write(&network, &[1]);
-        }
-        // The end of this pipe tells the init stage that there will be no network.
-        drop(network);
         let ended = running.watch(pipes, grace, cancel, output).map_err(preparing("follow the step"))?;
         faulty(Point::StepEnd)?;
         remove_created(&upper, &ended.created).map_err(preparing("remove mount points"))?;
-        drop(group);
-        match connected {
-            Err(NetworkError::Cancelled) => Err(SandboxError::Cancelled),
-            Err(error) if !failed_elsewhere(&ended) => Err(error.into()),
-            _ => conclude(ended, spec),
-        }
+        drop((group, connection));
+        conclude(ended, spec)
     }
 
     fn orders(&self, spec: &RunSpec, launch: Launch, stdio: StdioKind, group: &Group) -> Orders {
@@ -196,7 +191,7 @@ fn filters(security: SecurityMode, ids: IdMode) -> Vec<Vec<u64>> {
 fn namespaces(spec: &RunSpec) -> UnshareFlags {
     // The control group namespace is made by the init stage, once it is in its group.
     let own = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    if spec.network == NetworkMode::Host { own } else { own | UnshareFlags::NEWNET }
+    if spec.network == NetworkMode::None { own | UnshareFlags::NEWNET } else { own }
 }
 
 /// The descriptors a step gets and our ends of them.
@@ -227,10 +222,7 @@ impl Streams {
             },
             Stdio::Terminal(terminal) => {
                 let copy = || {
-                    terminal.try_clone().map_err(|error| SandboxError::Prepare {
-                        action: "share the terminal",
-                        source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-                    })
+                    terminal.try_clone().map_err(|error| preparing("share the terminal")(errno_of(&error)))
                 };
                 let child = [copy()?, copy()?, copy()?];
                 Streams { child, stdout: None, stderr: None, kind: StdioKind::Terminal }
@@ -242,8 +234,11 @@ impl Streams {
 
 /// Comes to a place where a fault may be asked for.
 fn faulty(point: Point) -> Result<(), SandboxError> {
-    let failed = |error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    reach(point).map_err(failed).map_err(preparing("run the step"))
+    reach(point).map_err(|error| preparing("run the step")(errno_of(&error)))
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 fn open_pipe() -> Result<(OwnedFd, OwnedFd), SandboxError> {
@@ -258,16 +253,15 @@ fn write_orders(orders: &Orders) -> Result<OwnedFd, SandboxError> {
     let fd = memfd_create("orders", MemfdFlags::CLOEXEC).map_err(preparing("make a memory file"))?;
     let text = serde_json::to_vec(orders).expect("orders have no map with odd keys");
     let mut file = File::from(fd);
-    file.write_all(&text).map_err(|error| SandboxError::Prepare {
-        action: "write the orders",
-        source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-    })?;
+    file.write_all(&text).map_err(|error| preparing("write the orders")(errno_of(&error)))?;
     Ok(file.into())
 }
 
-/// Returns whether the init stage failed for a reason of its own, not because the network never came.
-fn failed_elsewhere(ended: &Ended) -> bool {
-    ended.cancelled || ended.failure.as_ref().is_some_and(|failure| failure.stage != "network")
+fn network_error(error: NetworkError) -> SandboxError {
+    match error {
+        NetworkError::Cancelled => SandboxError::Cancelled,
+        error => error.into(),
+    }
 }
 
 fn conclude(ended: Ended, spec: &RunSpec) -> Result<ExitStatus, SandboxError> {

@@ -6,7 +6,7 @@
 //! 0 1 2   the step's own
 //! 3       memory file with the `Orders` as JSON
 //! 4       pipe for `Report`s, one JSON line each; closed by a successful exec
-//! 5       pipe that ends when the network is ready (only if there is one to wait for)
+//! 5       the network namespace to join (only for a step with a network of its own)
 //! ```
 
 use std::collections::BTreeMap;

@@ -37,6 +37,8 @@ const STAGES: &[Stage] = &[
     // Before the cgroup namespace is made, so that its root is the step's own group.
     ("control groups", setup::join_cgroups),
     // Nothing mounted below may show up in the host's mount namespace.
+    // Before anything of the kernel's is mounted: /sys shows the network namespace it was mounted in.
+    ("network", setup::join_network),
     ("private mounts", root::make_private),
     // Sources of mounts need the host's paths and decide what kind of mount point they need.
     ("mount sources", mounts::open_sources),
@@ -60,7 +62,7 @@ const STAGES: &[Stage] = &[
     // From here on no path of the host can be named any more.
     ("pivot", root::pivot),
     ("standard streams", setup::take_over_streams),
-    ("network", setup::configure_network),
+    ("names", setup::configure_network),
     ("limits", setup::set_limits),
     // No descriptor of the host survives the exec.
     ("descriptors", setup::close_descriptors),

@@ -1,13 +1,14 @@
 //! What the stages share, and the stages that concern the process as a whole.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Rlimit, setrlimit};
-use rustix::thread::{CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space, sched_getaffinity, sched_setaffinity,
+};
 
 use super::command::Command;
 use super::failure::{Attempt, Failed};
@@ -40,9 +41,9 @@ impl<'a> Setup<'a> {
     pub(super) fn new(orders: Orders, report: &'a mut File) -> Result<Setup<'a>, Failed> {
         rustix::io::fcntl_setfd(&*report, rustix::io::FdFlags::CLOEXEC)
             .attempt(|| "keep the report pipe".into())?;
-        let waits = orders.spec.network == NetworkMode::Private;
+        let joins = orders.spec.network == NetworkMode::Private;
         Ok(Setup {
-            network: if waits { sys::inherited(wire::NETWORK_FD) } else { None },
+            network: if joins { sys::inherited(wire::NETWORK_FD) } else { None },
             orders,
             report,
             root: None,
@@ -144,19 +145,19 @@ pub(super) fn take_over_streams(setup: &mut Setup) -> Result<(), Failed> {
     }
 }
 
+/// Enters the network namespace that was made for this step.
+pub(super) fn join_network(setup: &mut Setup) -> Result<(), Failed> {
+    let Some(namespace) = setup.network.take() else { return Ok(()) };
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .attempt(|| "join the network namespace".into())
+}
+
 pub(super) fn configure_network(setup: &mut Setup) -> Result<(), Failed> {
     sys::set_hostname(setup.orders.spec.hostname.as_bytes()).attempt(|| "set the host name".into())?;
     if setup.orders.spec.network == NetworkMode::Host {
         return Ok(());
     }
-    sys::bring_up_loopback().attempt(|| "bring up the loopback interface".into())?;
-    let Some(ready) = setup.network.take() else { return Ok(()) };
-    let mut word = [0];
-    match File::from(ready).read(&mut word) {
-        Ok(1) => Ok(()),
-        Ok(_) => Err(Failed::because("wait for the network", "the process that makes it gave up")),
-        Err(error) => Err(Failed::new("wait for the network", error)),
-    }
+    sys::bring_up_loopback().attempt(|| "bring up the loopback interface".into())
 }
 
 pub(super) fn set_limits(setup: &mut Setup) -> Result<(), Failed> {

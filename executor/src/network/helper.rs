@@ -12,7 +12,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use super::files::NAME_SERVER;
-use crate::cancel::Cancel;
 use crate::outside::{Helper, Outside, OutsideCommand, OutsideError};
 
 /// Both are ready in some 10 ms.
@@ -23,12 +22,6 @@ const POLL: Duration = Duration::from_millis(1);
 pub(super) enum Kind {
     Pasta,
     Slirp4netns,
-}
-
-#[derive(Debug)]
-pub(super) enum Failed {
-    Because(String),
-    Cancelled,
 }
 
 impl Kind {
@@ -79,29 +72,28 @@ impl Kind {
     }
 }
 
-/// Starts a helper for the network namespace of a process and waits until it is configured.
-pub(super) fn start(kind: Kind, outside: &Outside, pid: Pid, cancel: &Cancel) -> Result<Running, Failed> {
+/// Starts a helper for the network namespace of a thread and waits until it is configured.
+pub(super) fn start(kind: Kind, outside: &Outside, pid: Pid) -> Result<Running, String> {
     let program = kind.program();
-    let failed = |errno: Errno| Failed::Because(format!("{program}: {errno}"));
+    let failed = |errno: Errno| format!("{program}: {errno}");
     let (exit, exit_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let (ready, ready_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let log = memfd_create("log", MemfdFlags::CLOEXEC).map_err(failed)?;
     let log_end = rustix::io::fcntl_dupfd_cloexec(&log, 0).map_err(failed)?;
     let command = OutsideCommand { argv: kind.argv(pid), ..OutsideCommand::default() };
     let helper = outside.start(&command, [exit, ready_end, log_end]).map_err(|error| match error {
-        OutsideError::Start { missing: true, .. } => Failed::Because(format!("{program} is not installed")),
-        error => Failed::Because(error.to_string()),
+        OutsideError::Start { missing: true, .. } => format!("{program} is not installed"),
+        error => error.to_string(),
     })?;
     let running = Running { helper, _exit: exit_end };
     let state = match kind {
-        Kind::Pasta => wait_for_route(&running.helper, pid, cancel),
-        Kind::Slirp4netns => wait_for_word(&running.helper, &ready, cancel),
+        Kind::Pasta => wait_for_route(&running.helper, pid),
+        Kind::Slirp4netns => wait_for_word(&running.helper, &ready),
     };
     match state.map_err(failed)? {
         State::Ready => Ok(running),
-        State::Cancelled => Err(Failed::Cancelled),
-        State::TimedOut => Err(Failed::Because(format!("{program} was not ready in time"))),
-        State::Ended => Err(Failed::Because(format!("{program} failed: {}", last_line(log)))),
+        State::TimedOut => Err(format!("{program} was not ready in time")),
+        State::Ended => Err(format!("{program} failed: {}", last_line(log))),
     }
 }
 
@@ -115,17 +107,15 @@ pub(super) struct Running {
 enum State {
     Ready,
     Ended,
-    Cancelled,
     TimedOut,
 }
 
 /// slirp4netns says when it is ready.
-fn wait_for_word(helper: &Helper, ready_fd: &OwnedFd, cancel: &Cancel) -> Result<State, Errno> {
+fn wait_for_word(helper: &Helper, ready_fd: &OwnedFd) -> Result<State, Errno> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let ready = PollFd::new(ready_fd, PollFlags::IN);
-        let fds = [ready, ended(helper), polite(cancel), forced(cancel)];
-        match wait(fds, deadline.saturating_duration_since(Instant::now()))? {
+        match wait([ready, ended(helper)], deadline.saturating_duration_since(Instant::now()))? {
             Some(State::Ready) => {
                 if let Some(state) = read_word(ready_fd)? {
                     return Ok(state);
@@ -150,15 +140,14 @@ fn read_word(ready: &OwnedFd) -> Result<Option<State>, Errno> {
 }
 
 /// pasta does not say when it is ready; the last thing it configures is the route out.
-fn wait_for_route(helper: &Helper, pid: Pid, cancel: &Cancel) -> Result<State, Errno> {
+fn wait_for_route(helper: &Helper, pid: Pid) -> Result<State, Errno> {
     let deadline = Instant::now() + PATIENCE;
     let directory = format!("/proc/{}/net", pid.as_raw_nonzero());
     while Instant::now() < deadline {
         if has_route(&directory) {
             return Ok(State::Ready);
         }
-        let fds = [ended(helper), ended(helper), polite(cancel), forced(cancel)];
-        match wait(fds, POLL)? {
+        match wait([ended(helper), ended(helper)], POLL)? {
             Some(State::Ready) => return Ok(State::Ended),
             Some(state) => return Ok(state),
             None => {}
@@ -167,32 +156,23 @@ fn wait_for_route(helper: &Helper, pid: Pid, cancel: &Cancel) -> Result<State, E
     Ok(State::TimedOut)
 }
 
-/// Waits for any of ready, ended and the two kinds of cancellation; `None` when the time is over.
-fn wait(mut fds: [PollFd<'_>; 4], time: Duration) -> Result<Option<State>, Errno> {
+/// Waits for ready or ended; `None` when the time is over.
+fn wait(mut fds: [PollFd<'_>; 2], time: Duration) -> Result<Option<State>, Errno> {
     let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
     match poll(&mut fds, Some(&time)) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error),
     }
-    let [ready, ended, polite, forced] = fds.map(|fd| fd.revents());
+    let [ready, ended] = fds.map(|fd| fd.revents());
     Ok(match () {
         () if ready.contains(PollFlags::IN) => Some(State::Ready),
         () if !ended.is_empty() || !ready.is_empty() => Some(State::Ended),
-        () if !polite.is_empty() || !forced.is_empty() => Some(State::Cancelled),
         () => None,
     })
 }
 
 fn ended(helper: &Helper) -> PollFd<'_> {
     PollFd::from_borrowed_fd(helper.ended(), PollFlags::IN)
-}
-
-fn polite(cancel: &Cancel) -> PollFd<'_> {
-    PollFd::from_borrowed_fd(cancel.polite(), PollFlags::IN)
-}
-
-fn forced(cancel: &Cancel) -> PollFd<'_> {
-    PollFd::from_borrowed_fd(cancel.forced(), PollFlags::IN)
 }
 
 fn has_route(directory: &str) -> bool {

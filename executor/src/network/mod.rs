@@ -5,27 +5,44 @@
 //! interface out of reach. Both answer names at the same address, so that a step sees the same `/etc/resolv.conf`
 //! whichever there is.
 
+//!
+//! A namespace is made and configured before its step starts, and from a build's second step on while the step before is at work:
+//! that takes longer than the rest of a step's start.
+
 mod files;
 mod helper;
+mod namespace;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
-use rustix::process::Pid;
 use thiserror::Error;
 
 use crate::cancel::Cancel;
 use crate::outside::Outside;
 pub(crate) use files::{hosts, resolv_conf};
-use helper::Kind;
+pub(crate) use namespace::Connection;
+use namespace::{Made, Ways};
 
-/// Gives network namespaces a way out.
+/// How often a step that waits for its network looks whether it is cancelled.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Gives steps networks.
 #[derive(Debug)]
 pub(crate) struct Network {
-    outside: Outside,
-    /// Set once pasta was found not to work here, so that later steps do not try again.
-    without_pasta: AtomicBool,
+    ways: Arc<Ways>,
+    spare: Mutex<Spare>,
+}
+
+/// A network that is made before anybody asks for it.
+#[derive(Debug, Default)]
+struct Spare {
+    /// Whether a step has had a network: then others may follow.
+    asked: bool,
+    next: Option<Receiver<Made>>,
 }
 
 /// Why a step has no network.
@@ -48,45 +65,45 @@ pub enum NetworkError {
     Cancelled,
 }
 
-/// A network that lasts until this is dropped.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Connection {
-    _helper: helper::Running,
-}
-
 impl Network {
     pub(crate) fn new(outside: Outside) -> Network {
-        Network { outside, without_pasta: AtomicBool::new(false) }
+        Network { ways: Arc::new(Ways::new(outside)), spare: Mutex::default() }
     }
 
-    /// Connects the network namespace of a process and returns when it is configured.
-    pub(crate) fn connect(&self, pid: Pid, cancel: &Cancel) -> Result<Connection, NetworkError> {
+    /// Returns a network of its own for a step, configured.
+    pub(crate) fn connect(&self, cancel: &Cancel) -> Result<Connection, NetworkError> {
         tun_problem().map_or(Ok(()), |reason| Err(NetworkError::NoTun(reason)))?;
-        let mut reasons = Vec::new();
-        for kind in [Kind::Pasta, Kind::Slirp4netns] {
-            if kind == Kind::Pasta && self.without_pasta.load(Ordering::Relaxed) {
-                reasons.push("pasta does not work here".to_owned());
-                continue;
-            }
-            match helper::start(kind, &self.outside, pid, cancel) {
-                Ok(helper) => return Ok(Connection { _helper: helper }),
-                Err(helper::Failed::Cancelled) => return Err(NetworkError::Cancelled),
-                Err(helper::Failed::Because(reason)) => {
-                    tracing::debug!(helper = kind.program(), reason, "a network helper does not work");
-                    // A step that could not be set up takes its helper with it, which says nothing of the helper.
-                    self.without_pasta.fetch_or(kind == Kind::Pasta && has_network(pid), Ordering::Relaxed);
-                    reasons.push(reason);
-                }
-            }
+        // What came to nothing then is made again, and told if it fails again.
+        if let Some(spare) = self.take_spare()
+            && let Ok(connection) = wait(&spare, cancel)?
+        {
+            return Ok(connection);
         }
-        Err(NetworkError::NoHelper { reasons: reasons.join("; ") })
+        wait(&namespace::make(&self.ways), cancel)?.map_err(|reasons| NetworkError::NoHelper { reasons })
+    }
+
+    /// Takes what was made before, and has the next one made if one was asked for before.
+    fn take_spare(&self) -> Option<Receiver<Made>> {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = spare.next.take();
+        if std::mem::replace(&mut spare.asked, true) {
+            spare.next = Some(namespace::make(&self.ways));
+        }
+        taken
     }
 }
 
-/// Returns whether a process still has a network namespace; a dead one has not.
-fn has_network(pid: Pid) -> bool {
-    std::fs::read_link(format!("/proc/{}/ns/net", pid.as_raw_nonzero())).is_ok()
+fn wait(made: &Receiver<Made>, cancel: &Cancel) -> Result<Made, NetworkError> {
+    loop {
+        match made.recv_timeout(LOOK) {
+            Ok(made) => return Ok(made),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ok(Err("no thread could be started for it".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => return Err(NetworkError::Cancelled),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
 }
 
 /// Returns what is wrong with the device through which helpers carry packets, and how to mend it.
