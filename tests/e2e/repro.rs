@@ -156,8 +156,10 @@ fn what_makes_steps_alike_is_not_varied_and_words_are_for_people() {
     bench.mica(&["repro", "-o", "x", "."]).exits(2).says(&["writes and pushes nothing"]);
     bench.mica(&["repro", "-"]).exits(2).says(&["standard input"]);
     bench.dockerfile("FROM base\nRUN false\n");
-    bench.mica(&["repro", "--progress=none", "."]).exits(2).says(&["the first build failed"]);
-    let left = std::fs::read_dir("/var/tmp").unwrap().map(|entry| entry.unwrap().file_name());
-    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("mica-repro-")).collect();
-    assert!(left.len() <= 2, "others may be at work, but nothing is left behind: {left:?}");
+    let temporary = bench.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let variables = [("TMPDIR", temporary.to_str().unwrap())];
+    let failing = bench.mica_with(&["repro", "--progress=none", "."], &variables, b"").exits(2);
+    failing.says(&["the first build failed"]);
+    assert_eq!(std::fs::read_dir(temporary).unwrap().count(), 0, "nothing is left behind");
 }

@@ -96,9 +96,17 @@ fn of_texts(before: &str, after: &str, facts: &Facts<'_>) -> Option<(Cause, Stri
     if facts.after.is_nested && before.contains(ALL_IDS) && !after.contains(ALL_IDS) {
         return Some((Cause::User, "it holds the map of user ids".to_owned()));
     }
-    let time = pairs.iter().find(|(a, b)| are_times(a, b, facts));
-    let found = time.map(|(a, b)| (Cause::Time, format!("`{a}`, then `{b}`")));
-    found.or_else(|| time_of_one(before, after, facts))
+    let shown = |cause, (a, b): &(&str, &str)| (cause, format!("`{a}`, then `{b}`"));
+    let is_shifted = |a: &str, b: &str| is_clock(a) && is_clock(b) && past_hours(a) == past_hours(b);
+    let is_time = |(a, b): &&(&str, &str)| are_times(a, b, facts) && !is_shifted(a, b);
+    if let Some(pair) = pairs.iter().find(is_time) {
+        return Some(shown(Cause::Time, pair));
+    }
+    // The same minute of another hour, wherever there is one.
+    if let Some(pair) = pairs.iter().find(|(a, b)| is_shifted(a, b)) {
+        return facts.after.conditions.time_zone.as_ref().map(|_| shown(Cause::TimeZone, pair));
+    }
+    time_of_one(before, after, facts)
 }
 
 fn are_times(a: &str, b: &str, facts: &Facts<'_>) -> bool {
@@ -179,6 +187,11 @@ fn is_clock(word: &str) -> bool {
     digits(hours) && minutes.get(..2).is_some_and(digits) && seconds
 }
 
+/// The minutes of a clock, and what is after them.
+fn past_hours(word: &str) -> Option<&str> {
+    word.split_once(':').map(|(_, rest)| rest)
+}
+
 /// A number of seconds, milli- or nanoseconds within the build.
 fn is_epoch(word: &str, (first, last): (i64, i64)) -> bool {
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
@@ -252,6 +265,8 @@ mod tests {
             ("built 1700000003\n", "built 1700000024\n", Some(Cause::Time)),
             ("Sat Nov 21 13:04:27 UTC 2026\n", "Sun Nov 22 03:04:47 KIRI 2026\n", Some(Cause::Time)),
             ("UTC\n", "KIRI\n", Some(Cause::TimeZone)),
+            ("made 16:08\nin 16:09\n", "made 06:08\nin 06:09\n", Some(Cause::TimeZone)),
+            ("made 16:08\nin 16:09\n", "made 06:08\nin 06:10\n", Some(Cause::Time)),
             ("C\n", "et_EE.UTF-8\n", Some(Cause::Locale)),
             ("on buildkitsandbox\n", "on elsewhere\n", Some(Cause::HostName)),
             ("0022\n", "0002\n", Some(Cause::Umask)),
