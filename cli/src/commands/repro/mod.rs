@@ -19,7 +19,7 @@ use crate::engine::repro::{Comparison, Conditions, Trial};
 use crate::engine::request::BuildRequest;
 use crate::environment::{self, Environment, now};
 use report::Told;
-use task::{Task, read_json};
+use task::{Building, Task, read_json};
 
 const DIFFERENT: u8 = 1;
 const COULD_NOT_TELL: u8 = 2;
@@ -205,14 +205,14 @@ impl Repro {
         is_quiet: bool,
     ) -> Result<Option<Trial>, Failure> {
         let seconds = || now().unix().map_or(0, |(seconds, _)| seconds);
-        let task = Task::Build {
+        let task = Task::Build(Building {
             conditions: trial.conditions.clone(),
             is_nested: trial.is_nested,
             bases: bases.map(Path::to_owned),
             layout: trial.layout.clone(),
             report: trial.report.clone(),
             jobs,
-        };
+        });
         trial.seconds.0 = seconds();
         let succeeded = self.spawn(&trial.store, &task, is_quiet).await?;
         trial.seconds.1 = seconds();

@@ -30,24 +30,28 @@ pub(super) enum Task {
     /// Writes the base images that are in the store as archives into a directory.
     SaveBases(PathBuf),
     /// Builds.
-    Build {
-        /// What steps find.
-        conditions: Conditions,
-        /// Whether root builds in a user namespace.
-        is_nested: bool,
-        /// A directory of archives that are loaded first.
-        bases: Option<PathBuf>,
-        /// Where the image is written.
-        layout: Option<PathBuf>,
-        /// Where it is told what the build did.
-        report: PathBuf,
-        /// How many steps run at once.
-        jobs: Option<usize>,
-    },
+    Build(Building),
     /// Compares two builds, or one step of them.
     Compare { before: Box<Trial>, after: Box<Trial>, only: Option<u32>, to: PathBuf },
     /// Removes what only a namespace of the user can remove.
     Remove(Vec<PathBuf>),
+}
+
+/// How one of the builds is made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Building {
+    /// What steps find.
+    pub(super) conditions: Conditions,
+    /// Whether root builds in a user namespace.
+    pub(super) is_nested: bool,
+    /// A directory of archives that are loaded first.
+    pub(super) bases: Option<PathBuf>,
+    /// Where the image is written.
+    pub(super) layout: Option<PathBuf>,
+    /// Where it is told what the build did.
+    pub(super) report: PathBuf,
+    /// How many steps run at once.
+    pub(super) jobs: Option<usize>,
 }
 
 /// Does a part of the work.
@@ -59,59 +63,71 @@ pub(super) fn run(
 ) -> Result<ExitCode, Failure> {
     match task {
         Task::SaveBases(to) => save_bases(&to, arguments, global, environment),
-        Task::Build { conditions, is_nested, bases, layout, report, jobs } => {
-            if is_nested {
-                enter_nested_namespace().map_err(|error| Failure::of(&error))?;
-            }
-            let mut request = setup::request(&arguments.build, environment)?;
-            request.reproducible.get_or_insert_default().add_times();
-            request.conditions = Some(conditions);
-            request.outputs =
-                layout.into_iter().map(|path| Output::new(OutputKind::OciLayout, Some(path))).collect();
-            request.jobs = jobs.unwrap_or(request.jobs);
-            request.tags.clear();
-            request.cache_from.clear();
-            request.cache_to.clear();
-            request.inline_cache = false;
-            // Provenance says when it was made.
-            request.attest = Attest::default();
-            let mode = arguments.build.progress(environment)?;
-            let engine = setup::engine(global, environment)?;
-            let runtime = setup::runtime()?;
-            let built = runtime.block_on(async {
-                load_bases(&engine, bases.as_deref()).await?;
-                build::build(&engine, request, mode, &[], environment).await
-            });
-            runtime.shutdown_background();
-            built?;
-            let record = build_record::last(engine.host.store.root())
-                .ok_or_else(|| Failure::bug("a build left no report"))?;
-            write_json(&report, &record)
-        }
+        Task::Build(building) => build(building, arguments, global, environment),
         Task::Compare { before, after, only, to } => {
             let engine = setup::engine(global, environment)?;
-            let first = engine.host.store.clone();
-            let second = second_store(&first, &before, &after)?;
-            let records: [BuildRecord; 2] = [read_json(&before.report)?, read_json(&after.report)?];
-            let side = |number: usize| match number {
-                0 => Side { store: &first, record: &records[0], trial: &before },
-                _ => Side { store: &second, record: &records[1], trial: &after },
-            };
-            let failed = |error| Failure::local("cannot compare the builds", error);
-            write_json(&to, &repro::compare(&side(0), &side(1), only).map_err(failed)?)
+            write_json(&to, &compare(&engine.host.store, &before, &after, only)?)
         }
-        Task::Remove(paths) => {
-            if !rustix::process::geteuid().is_root() {
-                mica_executor::enter_user_namespace(mica_executor::IdMapping::Auto)
-                    .map_err(|error| Failure::of(&error))?;
-            }
-            for path in paths.iter().filter(|path| path.exists()) {
-                let failed = |error| Failure::local(format!("cannot remove `{}`", path.display()), error);
-                fs::remove_dir_all(path).map_err(failed)?;
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Task::Remove(paths) => remove(&paths),
     }
+}
+
+fn build(
+    building: Building,
+    arguments: &ReproArguments,
+    global: &GlobalOptions,
+    environment: &dyn Environment,
+) -> Result<ExitCode, Failure> {
+    let Building { conditions, is_nested, bases, layout, report, jobs } = building;
+    if is_nested {
+        enter_nested_namespace().map_err(|error| Failure::of(&error))?;
+    }
+    let mut request = setup::request(&arguments.build, environment)?;
+    request.reproducible.get_or_insert_default().add_times();
+    request.conditions = Some(conditions);
+    request.outputs = layout.into_iter().map(|path| Output::new(OutputKind::OciLayout, Some(path))).collect();
+    request.jobs = jobs.unwrap_or(request.jobs);
+    request.tags.clear();
+    request.cache_from.clear();
+    request.cache_to.clear();
+    // Provenance says when it was made.
+    request.attest = Attest::default();
+    let mode = arguments.build.progress(environment)?;
+    let engine = setup::engine(global, environment)?;
+    let runtime = setup::runtime()?;
+    let built = runtime.block_on(async {
+        load_bases(&engine, bases.as_deref()).await?;
+        build::build(&engine, request, mode, &[], environment).await
+    });
+    runtime.shutdown_background();
+    built?;
+    let record = build_record::last(engine.host.store.root());
+    write_json(&report, &record.ok_or_else(|| Failure::bug("a build left no report"))?)
+}
+
+fn compare(
+    first: &Store,
+    before: &Trial,
+    after: &Trial,
+    only: Option<u32>,
+) -> Result<repro::Comparison, Failure> {
+    let second = second_store(first, before, after)?;
+    let records: [BuildRecord; 2] = [read_json(&before.report)?, read_json(&after.report)?];
+    let before = Side { store: first, record: &records[0], trial: before };
+    let after = Side { store: &second, record: &records[1], trial: after };
+    repro::compare(&before, &after, only).map_err(|error| Failure::local("cannot compare the builds", error))
+}
+
+fn remove(paths: &[PathBuf]) -> Result<ExitCode, Failure> {
+    if !rustix::process::geteuid().is_root() {
+        mica_executor::enter_user_namespace(mica_executor::IdMapping::Auto)
+            .map_err(|error| Failure::of(&error))?;
+    }
+    for path in paths.iter().filter(|path| path.exists()) {
+        let failed = |error| Failure::local(format!("cannot remove `{}`", path.display()), error);
+        fs::remove_dir_all(path).map_err(failed)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn second_store(first: &Store, before: &Trial, after: &Trial) -> Result<Store, Failure> {
