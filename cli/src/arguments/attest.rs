@@ -31,46 +31,11 @@ fn read(
     kind: Option<&str>,
     attest: &mut Attest,
 ) -> Result<(), ArgumentError> {
+    let asked = Asked::read(flag, word, kind)?;
     let invalid = |why: String| ArgumentError::value(flag, word, why);
-    let mut kind = kind.map(str::to_owned);
-    let mut wanted = true;
-    let mut options = ProvenanceOptions::default();
-    let mut of_provenance = None;
-    for field in csv::fields(word).map_err(|error| invalid(error.to_string()))? {
-        let Some((key, value)) = csv::key_value(&field) else {
-            match parse_bool(&field).filter(|_| flag != "--attest") {
-                Some(on) => wanted = on,
-                None => return Err(invalid(format!("`{field}` is not of the form key=value"))),
-            }
-            continue;
-        };
-        match (key.as_str(), value) {
-            ("type", value) if flag == "--attest" => kind = Some(value.to_owned()),
-            ("disabled", value) => {
-                let on =
-                    parse_bool(value).ok_or_else(|| invalid("`disabled` is true or false".to_owned()))?;
-                wanted = !on;
-            }
-            ("mode", "min") => options.mode = ProvenanceMode::Min,
-            ("mode", "max") => options.mode = ProvenanceMode::Max,
-            ("mode", _) => return Err(invalid(format!("there is no mode `{value}`: it is min or max"))),
-            ("version", "v1") => {}
-            ("version", _) => {
-                return Err(invalid("mica writes version v1 of SLSA provenance only".to_owned()));
-            }
-            ("builder-id", _) => options.builder_id = Some(value.to_owned()).filter(|id| !id.is_empty()),
-            ("generator", _) => {
-                return Err(invalid("mica lists packages itself and runs no generator".to_owned()));
-            }
-            _ => return Err(invalid(format!("there is no key `{key}`"))),
-        }
-        if matches!(key.as_str(), "mode" | "version" | "builder-id") {
-            of_provenance = Some(key);
-        }
-    }
-    match (kind.as_deref(), of_provenance) {
-        (Some("provenance"), _) => attest.provenance = wanted.then_some(options),
-        (Some("sbom"), None) => attest.sbom = wanted,
+    match (asked.kind.as_deref(), asked.of_provenance) {
+        (Some("provenance"), _) => attest.provenance = asked.wanted.then_some(asked.options),
+        (Some("sbom"), None) => attest.sbom = asked.wanted,
         (Some("sbom"), Some(key)) => return Err(invalid(format!("there is no key `{key}`"))),
         (Some(other), _) => {
             return Err(invalid(format!("there is no attestation `{other}`"))
@@ -79,6 +44,61 @@ fn read(
         (None, _) => return Err(invalid("the type is missing".to_owned())),
     }
     Ok(())
+}
+
+/// One value of a flag.
+struct Asked {
+    kind: Option<String>,
+    wanted: bool,
+    options: ProvenanceOptions,
+    /// A key that only provenance has.
+    of_provenance: Option<String>,
+}
+
+impl Asked {
+    fn read(flag: &'static str, word: &str, kind: Option<&str>) -> Result<Self, ArgumentError> {
+        let invalid = |why: String| ArgumentError::value(flag, word, why);
+        let mut asked = Self {
+            kind: kind.map(str::to_owned),
+            wanted: true,
+            options: ProvenanceOptions::default(),
+            of_provenance: None,
+        };
+        for field in csv::fields(word).map_err(|error| invalid(error.to_string()))? {
+            let pair = csv::key_value(&field);
+            match pair.as_ref().map(|(key, value)| (key.as_str(), *value)) {
+                Some(("type", value)) if flag == "--attest" => asked.kind = Some(value.to_owned()),
+                Some((key, value)) => asked.take(key, value).map_err(invalid)?,
+                None => match parse_bool(&field).filter(|_| flag != "--attest") {
+                    Some(on) => asked.wanted = on,
+                    None => return Err(invalid(format!("`{field}` is not of the form key=value"))),
+                },
+            }
+        }
+        Ok(asked)
+    }
+
+    fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match (key, value) {
+            ("disabled", value) => {
+                self.wanted = !parse_bool(value).ok_or("`disabled` is true or false")?;
+            }
+            ("mode", "min") => self.options.mode = ProvenanceMode::Min,
+            ("mode", "max") => self.options.mode = ProvenanceMode::Max,
+            ("mode", _) => return Err(format!("there is no mode `{value}`: it is min or max")),
+            ("version", "v1") => {}
+            ("version", _) => return Err("mica writes version v1 of SLSA provenance only".to_owned()),
+            ("builder-id", _) => {
+                self.options.builder_id = Some(value.to_owned()).filter(|id| !id.is_empty());
+            }
+            ("generator", _) => return Err("mica lists packages itself and runs no generator".to_owned()),
+            _ => return Err(format!("there is no key `{key}`")),
+        }
+        if key != "disabled" {
+            self.of_provenance = Some(key.to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// Statements go out beside an image, in an index of OCI's.
