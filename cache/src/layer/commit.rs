@@ -44,6 +44,13 @@ impl Scratch {
         self.path.join("files")
     }
 
+    /// Makes the directory for bytes whose place is not known yet.
+    pub(super) fn spool(&self) -> Result<PathBuf, FileError> {
+        let spool = self.path.join("spool");
+        make_directory(&spool)?;
+        Ok(spool)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

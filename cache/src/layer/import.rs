@@ -1,14 +1,13 @@
 //! Layers that were pulled or loaded: an index and a blob, and a directory only once a step must look inside.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mica_image::compress::Decoder;
-use mica_image::fault::{Point, reach};
 use mica_image::index::{Bytes, LayerIndex, LayerPath, Node};
-use mica_image::tar::{LayerSink, TarLimits, read_layer};
+use mica_image::tar::{Spool, TarLimits, read_layer};
 use mica_image::tree::{FileTree, Tree};
 use mica_image::{ContentDigest, DiffId, LayerId};
 
@@ -19,7 +18,7 @@ use super::meta::{Instance, LayerKind, layer_directory};
 use super::store::{Layer, LayerStore};
 use super::write::{Source, WriteOptions, part_of, write_objects};
 use crate::blob::{BlobError, BlobStore};
-use crate::files::{FileError, list, make_directory, read_optional, rename_over};
+use crate::files::{FileError, list, read_optional, rename_over};
 use crate::locks::StepLock;
 use crate::sealed::{seal, unseal};
 
@@ -126,11 +125,9 @@ impl LayerStore {
         let index = layer.load_index()?;
         let missing = || io::Error::new(io::ErrorKind::InvalidData, "not in the blob");
         let source = |entry: &mica_image::index::Entry| match &entry.node {
-            Node::File { bytes: Bytes::Here, .. } => spool
-                .stored
-                .get(&entry.path)
-                .map(|number| Source::Move(spool.path(*number)))
-                .ok_or_else(missing),
+            Node::File { bytes: Bytes::Here, .. } => {
+                spool.file(&entry.path).map(|file| Source::Move(file.to_path_buf())).ok_or_else(missing)
+            }
             Node::File { bytes, .. } => {
                 self.open_bytes(&layer.id(), &entry.path, bytes).map(Source::Copy).map_err(io::Error::other)
             }
@@ -165,7 +162,7 @@ impl LayerStore {
         scratch: &Scratch,
     ) -> Result<Spool, LayerError> {
         let id = layer.id();
-        let mut spool = Spool::new(scratch.path().join("spool"))?;
+        let mut spool = Spool::new(&scratch.spool()?);
         let lower = self.lower_tree(instance)?;
         let limits =
             TarLimits { lower: lower.as_ref().map(|tree| tree as &dyn FileTree), ..TarLimits::default() };
@@ -217,81 +214,6 @@ impl LayerStore {
                 && let Node::File { bytes, .. } = &mut entry.node
             {
                 *bytes = Bytes::Here;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The bytes of a tar's files, each in a file of its own, until the index says where they go.
-pub(super) struct Spool {
-    directory: PathBuf,
-    stored: HashMap<LayerPath, u64>,
-    next: u64,
-    open: Option<File>,
-}
-
-impl Spool {
-    pub(super) fn new(directory: PathBuf) -> Result<Self, FileError> {
-        make_directory(&directory)?;
-        Ok(Self { directory, stored: HashMap::new(), next: 0, open: None })
-    }
-
-    pub(super) fn path(&self, number: u64) -> PathBuf {
-        self.directory.join(number.to_string())
-    }
-
-    /// Returns the number of the file whose bytes stand at `path` of the layer.
-    pub(super) fn number(&self, path: &[u8]) -> Option<u64> {
-        self.stored.get(path).copied()
-    }
-
-    /// Removes the directory with whatever nobody took.
-    pub(super) fn discard(self) -> Result<(), FileError> {
-        crate::files::remove_tree(&self.directory)
-    }
-
-    fn forget(&self, number: u64) -> io::Result<()> {
-        reach(Point::Remove)?;
-        std::fs::remove_file(self.path(number))
-    }
-}
-
-impl LayerSink for Spool {
-    fn begin_file(&mut self, path: &[u8]) -> io::Result<()> {
-        let number = self.next;
-        self.next += 1;
-        self.open = Some(crate::files::create_new(&self.path(number))?);
-        self.stored.insert(path.to_vec(), number);
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        reach(Point::SpoolWrite)?;
-        self.open.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(bytes)
-    }
-
-    fn end_file(&mut self) -> io::Result<()> {
-        self.open = None;
-        Ok(())
-    }
-
-    fn rename(&mut self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        let number = self.stored.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        self.stored.insert(to.to_vec(), number);
-        Ok(())
-    }
-
-    fn remove(&mut self, path: &[u8]) -> io::Result<()> {
-        let below: Vec<LayerPath> = match self.stored.remove(path) {
-            Some(number) => return self.forget(number),
-            None => {
-                self.stored.keys().filter(|key| mica_image::index::is_below(key, path)).cloned().collect()
-            }
-        };
-        for key in below {
-            if let Some(number) = self.stored.remove(&key) {
-                self.forget(number)?;
             }
         }
         Ok(())

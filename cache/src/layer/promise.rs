@@ -11,12 +11,11 @@ use std::sync::Arc;
 
 use mica_image::compress::Decoder;
 use mica_image::index::{Bytes, Entry, IndexFile, LayerIndex, LayerPath, Node};
-use mica_image::tar::{DiffIdReader, TarLimits, TarOptions, read_layer};
+use mica_image::tar::{DiffIdReader, Spool, TarLimits, TarOptions, read_layer};
 use mica_image::{DiffId, FileDigest, LayerId};
 
 use super::bytes::diff_id_file;
 use super::error::LayerError;
-use super::import::Spool;
 use super::meta::{CompressedBlob, LayerKind, LayerMeta, NewMeta, layer_directory};
 use super::store::{LayerStore, hold};
 use super::write::{Source, WriteOptions, write_objects};
@@ -132,20 +131,21 @@ impl LayerStore {
         let failed = |source| LayerError::Promise { layer: *id, source };
         let index = self.require(id)?.load_index()?;
         let scratch = self.begin()?;
-        let mut spool = Spool::new(scratch.path().join("spool"))?;
+        let spooled = scratch.spool()?;
+        let mut spool = Spool::new(&spooled);
         let came = receive(&*promised.supplier, id, &mut spool).map_err(failed)?;
         if came.diff_id != promised.diff_id {
             return Err(failed(wrong("its tar is not the one that was promised")));
         }
         let source = |entry: &Entry| {
-            let number = match &entry.node {
+            let file = match &entry.node {
                 Node::File { size, digest, .. } if came.has(&entry.path, *size, *digest) => {
-                    spool.number(&entry.path)
+                    spool.file(&entry.path)
                 }
                 _ => None,
             };
-            let path = number.map(|number| spool.path(number));
-            path.map(Source::Move).ok_or_else(|| wrong("its tar has other files than its index"))
+            let path = file.map(|file| Source::Move(file.to_path_buf()));
+            path.ok_or_else(|| wrong("its tar has other files than its index"))
         };
         let options = WriteOptions { ownership: self.shared.ownership, source: &source };
         write_objects(&scratch.files(), &index, &options)?;
@@ -157,7 +157,8 @@ impl LayerStore {
         if again != promised.diff_id {
             return Err(failed(wrong("its tar says other things than its index")));
         }
-        spool.discard()?;
+        // Whatever nobody took is not part of the layer.
+        crate::files::remove_tree(&spooled)?;
         let committed = self.publish(scratch, *id, &index, LayerKind::Made, promised.created)?;
         if !committed.existed {
             let path = layer_directory(&self.shared, id).join(diff_id_file(promised.tar.clamp));

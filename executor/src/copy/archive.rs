@@ -4,15 +4,15 @@
 //! system of the layer, writing the layer just moves them. A cache key needs none of this: what an archive gives is a function
 //! of its bytes, so the digest of the selection before its archives were expanded says it all.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Cursor, Read, Seek};
+use std::path::Path;
 use std::sync::Arc;
 
 use mica_image::compress::{Decoder, is_archive};
 use mica_image::index::{Entry, LayerIndex, LayerPath, Node};
-use mica_image::tar::{LayerSink, Removals, TarError, TarLimits, read_layer};
+use mica_image::tar::{Removals, Spool, TarError, TarLimits, read_layer};
 use mica_image::tree::TreeEntry;
 
 use super::place::Origin;
@@ -92,30 +92,30 @@ fn open_part(
 }
 
 /// Reads an archive, compressed or not, into an item.
-fn members(archive: impl Read + Send, source: &[u8], spool: &mut Spool<'_>) -> Result<Item, ArchiveError> {
+fn members(archive: impl Read + Send, source: &[u8], spool: &mut Spool) -> Result<Item, ArchiveError> {
     let extract = |source_error| ArchiveError::Extract { source_name: lossy(source), source: source_error };
     let decoder = Decoder::new(archive).map_err(|error| extract(TarError::Read(error)))?;
     let limits = TarLimits { removals: Removals::Named, ..TarLimits::default() };
-    spool.names.clear();
+    spool.next_archive();
     let index = read_layer(decoder, &limits, spool).map_err(extract)?;
     Ok(Item { source: source.to_vec(), shape: Shape::Members, parts: parts(index, spool) })
 }
 
 /// Turns an index into parts; names of one inode share a number instead of pointing to the first.
-fn parts(index: LayerIndex, spool: &Spool<'_>) -> Vec<Part> {
+fn parts(index: LayerIndex, spool: &Spool) -> Vec<Part> {
     let shared: HashSet<&LayerPath> = index.entries.iter().filter_map(link_target).collect();
     let firsts: HashMap<LayerPath, (u64, Node, Content)> = index
         .entries
         .iter()
         .filter(|entry| shared.contains(&entry.path))
         .zip(0..)
-        .map(|(entry, link)| (entry.path.clone(), (link, entry.node.clone(), spool.content(&entry.path))))
+        .map(|(entry, link)| (entry.path.clone(), (link, entry.node.clone(), content(spool, &entry.path))))
         .collect();
     let part = |mut entry: Entry| {
         let first = link_target(&entry).unwrap_or(&entry.path);
         let (link, node, content) = match firsts.get(first) {
             Some((link, node, content)) => (Some(*link), Some(node.clone()), content.clone()),
-            None => (None, None, spool.content(&entry.path)),
+            None => (None, None, content(spool, &entry.path)),
         };
         if let Some(node) = node {
             entry.node = node;
@@ -124,6 +124,14 @@ fn parts(index: LayerIndex, spool: &Spool<'_>) -> Vec<Part> {
         Part { path, entry: TreeEntry { entry: Arc::new(entry), link }, reason: Reason::Chosen, content }
     };
     index.entries.into_iter().map(part).collect()
+}
+
+fn content(spool: &Spool, path: &[u8]) -> Content {
+    match spool.file(path) {
+        Some(file) => Content::Spooled(Arc::clone(file)),
+        // Nothing but files has bytes, so this is never read.
+        None => Content::Tree,
+    }
 }
 
 fn link_target(entry: &Entry) -> Option<&LayerPath> {
@@ -135,65 +143,4 @@ fn link_target(entry: &Entry) -> Option<&LayerPath> {
 
 fn lossy(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
-}
-
-/// Keeps the bytes of an archive's files in numbered files of a directory.
-struct Spool<'a> {
-    directory: &'a Path,
-    /// The file that holds the bytes of each path of the archive that is being read.
-    names: BTreeMap<LayerPath, Arc<Path>>,
-    made: u64,
-    open: Option<File>,
-}
-
-impl<'a> Spool<'a> {
-    fn new(directory: &'a Path) -> Self {
-        Self { directory, names: BTreeMap::new(), made: 0, open: None }
-    }
-
-    fn content(&self, path: &[u8]) -> Content {
-        match self.names.get(path) {
-            Some(file) => Content::Spooled(Arc::clone(file)),
-            // Nothing but files has bytes, so this is never read.
-            None => Content::Tree,
-        }
-    }
-}
-
-impl LayerSink for Spool<'_> {
-    fn begin_file(&mut self, path: &[u8]) -> io::Result<()> {
-        let file: PathBuf = self.directory.join(self.made.to_string());
-        self.made += 1;
-        self.open = Some(File::create_new(&file)?);
-        self.names.insert(path.to_vec(), file.into());
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.open.as_mut().map_or(Ok(()), |file| file.write_all(bytes))
-    }
-
-    fn end_file(&mut self) -> io::Result<()> {
-        self.open = None;
-        Ok(())
-    }
-
-    fn rename(&mut self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        if let Some(file) = self.names.remove(from) {
-            self.names.insert(to.to_vec(), file);
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, path: &[u8]) -> io::Result<()> {
-        // `0` is the byte after `/`: all that starts with `path/` lies between.
-        let below = [path, b"/"].concat()..[path, b"0"].concat();
-        let gone: Vec<LayerPath> = self.names.range(below).map(|(path, _)| path.clone()).collect();
-        for path in gone.iter().map(Vec::as_slice).chain([path]) {
-            if let Some(file) = self.names.remove(path) {
-                std::fs::remove_file(file)?;
-            }
-        }
-        Ok(())
-    }
 }

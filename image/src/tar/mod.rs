@@ -21,6 +21,7 @@ mod placement;
 mod read;
 mod remainder;
 mod sparse;
+mod spool;
 mod write;
 
 pub use diff_id::{DiffIdReader, DiffIdWriter, diff_id};
@@ -28,6 +29,7 @@ pub use error::TarError;
 pub use member::{Member, MemberKind, TarReader};
 pub use read::{IndexOnly, LayerSink, Removals, TarLimits, read_layer};
 pub use remainder::Remainder;
+pub use spool::Spool;
 pub use write::{TarOptions, WriteTarError, write_layer};
 
 #[cfg(test)]
