@@ -45,7 +45,7 @@ cases! {
     mounts: upper_is_clean_of_mount_points, bind_read_only_and_not, bind_of_one_file, overlay_discards_writes,
         overlay_refuses_writes, tmpfs_with_size, secret_with_owner, script_in_memory, socket_is_shown,
         nested_in_any_order, target_of_wrong_kind, missing_source_is_named, many_layers, whiteouts_and_opaque;
-    network: none_has_loopback_only, host_shares_the_network, private_reaches_out_and_not_our_loopback,
+    network: none_has_loopback_only, host_shares_the_network, private_reaches_out_and_not_our_loopback, private_networks_are_nobody_elses,
         extra_hosts_are_known;
     outside: programs_see_who_started_us;
     lifetime: background_processes_end, cancel_is_polite_first, cancel_ends_what_ignores_it, kill_is_immediate,
