@@ -186,12 +186,8 @@ fn a_published_image_is_verified_from_the_store_when_its_registry_is_gone() {
     publisher.mica(&["build", "--provenance=true", "--push", "-t", &app, "."]).succeeds();
     publisher.mica(&["attest", "--key", "../mine.pem", &app]).succeeds();
 
-    let readers: Vec<Bench> = Person::Ordinary
-        .ids()
-        .map_or(vec![Person::Myself], |_| vec![Person::Myself, Person::Ordinary])
-        .into_iter()
-        .map(prepared)
-        .collect();
+    let people = [Person::Myself, Person::Ordinary].into_iter().filter(|person| person.can_run_steps());
+    let readers: Vec<Bench> = people.map(prepared).collect();
     for reader in &readers {
         reader.write("../mine.pub", fs::read(&key).unwrap());
         reader.mica(&["pull", "--attestations", &app]).succeeds();
