@@ -167,6 +167,12 @@ impl Fetch {
                 let protocol = || RegistryError::Protocol { host: endpoint.host(), what };
                 seen.checked_sub(start.ok_or_else(protocol)?).ok_or_else(protocol)?
             }
+            // It has nothing more, however often it is asked.
+            StatusCode::RANGE_NOT_SATISFIABLE if !self.is_complete() => {
+                let mismatch = |source| RegistryError::Blob { registry: endpoint.registry.clone(), source };
+                self.verifier.finish().map_err(mismatch)?;
+                seen
+            }
             _ => return Err(self.client.refusal(endpoint, &call, answer).await),
         };
         Ok(Connection { answer, registry: endpoint.registry.clone(), excess })
