@@ -221,6 +221,37 @@ fn a_published_image_is_verified_from_the_store_when_its_registry_is_gone() {
 }
 
 #[test]
+fn a_layer_that_was_altered_in_its_registry_is_named() {
+    let Some(registry) = DebianRegistry::start(Speaks::Http) else { return };
+    let app = registry.name("app:1");
+    let publisher = Bench::new();
+    publisher.dockerfile("FROM scratch\nCOPY a /a\nCOPY b /b\n").write("a", "a\n").write("b", "b\n");
+    let layout = "type=oci,tar=false,dest=../layout";
+    publisher.mica(&["build", "--provenance=true", "--push", "-o", layout, "-t", &app, "."]).succeeds();
+    let layout = Layout(publisher.path("layout"));
+    let manifest = layout.json(&layout.index()["manifests"][0]["digest"]);
+    let path = registry.blob(manifest["layers"][1]["digest"].as_str().unwrap());
+    let honest = fs::read(&path).unwrap();
+    let stranger = Bench::new();
+    stranger.dockerfile("FROM scratch\nCOPY a /a\nCOPY b /b\n").write("a", "a\n").write("b", "b\n");
+    let verify = |bench: &Bench| bench.mica(&["verify", "--rebuild", &app, "."]);
+    let broken = honest[..honest.len() - 1].iter().chain(&[!honest[honest.len() - 1]]).copied().collect();
+    let other = gzip(&tar(&[file("b", "altered\n"), file("c", "added, so that it is longer\n")]));
+    for altered in [broken, other, b"shorter".to_vec()] {
+        fs::write(&path, &altered).unwrap();
+        for bench in [&publisher, &stranger] {
+            let said = verify(bench).exits(1).stdout;
+            assert!(said.contains("layer 2 (line 3: COPY b /b): "), "{said}");
+            assert_eq!(said.contains("/b is different"), altered.len() > honest.len(), "{said}");
+        }
+    }
+    fs::write(&path, honest).unwrap();
+    for bench in [&publisher, &stranger, &publisher] {
+        verify(bench).succeeds();
+    }
+}
+
+#[test]
 fn a_reproducible_image_is_rebuilt_to_the_byte_and_other_times_are_told() {
     let bench = Bench::new();
     bench.dockerfile("FROM scratch\nCOPY a /dir/\n").write("a", "a\n");

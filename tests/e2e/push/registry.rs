@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,6 +91,13 @@ impl DebianRegistry {
     /// Returns the name an image has here.
     pub(crate) fn name(&self, image: &str) -> String {
         format!("{}/{image}", self.host)
+    }
+
+    /// Returns where it keeps a blob.
+    pub(crate) fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.strip_prefix("sha256:").expect("digests are SHA-256");
+        let blobs = self.directory.path().join("storage/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
     }
 
     /// Copies its certificate, which vouches for itself.

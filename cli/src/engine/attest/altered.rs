@@ -3,14 +3,48 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
+use futures_util::StreamExt as _;
 use mica_image::compress::Decoder;
 use mica_image::index::{Entry, LayerIndex, Node};
 use mica_image::tar::{IndexOnly, TarLimits, read_layer};
-use mica_image::{ContentDigest, Descriptor};
+use mica_image::{ContentDigest, Descriptor, Platform};
+use mica_remote::RegistryError;
 
-use super::seat::{STATEMENT_SIZE_MAX, Seat};
+use super::rebuild::RebuildError;
+use super::seat::{STATEMENT_SIZE_MAX, Seat, SeatError};
+use crate::engine::bases::whole;
 use crate::engine::blocking::blocking;
-use crate::engine::history::OpenImage;
+use crate::engine::history::{LookError, OpenImage};
+use crate::engine::{Engine, chain};
+
+/// Blobs that are not what their digests say, and what is wrong with them.
+pub(super) type AlteredBlobs = Vec<(ContentDigest, String)>;
+
+impl Engine {
+    /// Reads the layers a registry has of an image, but those that bringing the image would fetch and verify anyway.
+    pub(super) async fn altered_in_registry(
+        &self,
+        seat: &Seat,
+        platform: &Platform,
+    ) -> Result<AlteredBlobs, RebuildError> {
+        let mut altered = Vec::new();
+        let Some(manifest) = seat.manifest(platform).await? else { return Ok(altered) };
+        let store = &self.host.store;
+        let is_here = whole(store, &manifest.config.digest).map_err(LookError::from)?.is_some();
+        for layer in &manifest.layers {
+            let is_known = is_here || store.blobs().size(&layer.digest).map_err(SeatError::from)?.is_some();
+            let Some(mut stream) = seat.stream(layer).filter(|_| is_known) else { continue };
+            while let Some(piece) = stream.next().await {
+                match piece {
+                    Ok(_) => {}
+                    Err(error @ RegistryError::Blob { .. }) => altered.push((layer.digest, chain(&error))),
+                    Err(error) => return Err(seat.failed(error).into()),
+                }
+            }
+        }
+        Ok(altered)
+    }
+}
 
 /// Tells what is wrong with the layer `digest` of `layers`, as far as the same layer of a rebuild lets it be told.
 pub(super) async fn altered_layer(
@@ -37,15 +71,32 @@ pub(super) async fn altered_layer(
     problems
 }
 
-/// Reads what a layout has in the place of a layer, if it is a layer at all.
+/// Returns what a registry sends for a blob, whatever it is.
+async fn sent(seat: &Seat, blob: &Descriptor) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let Some(mut stream) = seat.stream(blob) else { return bytes };
+    // It ends with an error that is known already.
+    while let Some(Ok(piece)) = stream.next().await {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() as u64 > STATEMENT_SIZE_MAX {
+            break;
+        }
+    }
+    bytes
+}
+
+/// Reads what a layout or registry has in the place of a layer, if it is a layer at all.
 async fn unverified(seat: &Seat, layer: &Descriptor) -> Option<LayerIndex> {
-    let archive = seat.layout()?.clone();
     // Of this size it can be anything, so that all of it is read before it is found not to be what it should.
     let anything = Descriptor { size: u64::MAX, ..layer.clone() };
+    let sent = sent(seat, &anything).await;
+    let archive = seat.layout().cloned();
     blocking(move || {
-        let mut bytes = Vec::new();
-        // The error is known already: the bytes are not what the digest says.
-        let _ = archive.open_blob(&anything).ok()?.take(STATEMENT_SIZE_MAX).read_to_end(&mut bytes);
+        let mut bytes = sent;
+        if let Some(archive) = archive {
+            // The error is known already: the bytes are not what the digest says.
+            let _ = archive.open_blob(&anything).ok()?.take(STATEMENT_SIZE_MAX).read_to_end(&mut bytes);
+        }
         let decoder = Decoder::new(bytes.as_slice()).ok()?;
         read_layer(decoder, &TarLimits::default(), &mut IndexOnly).ok()
     })

@@ -8,7 +8,7 @@ use mica_image::{ContentDigest, Platform};
 use mica_solver::EventSender;
 use tokio_util::sync::CancellationToken;
 
-use super::altered::altered_layer;
+use super::altered::{AlteredBlobs, altered_layer};
 use super::recorded::Provenance;
 use super::seat::{Seat, SeatError};
 use super::sign::{Attached, attached};
@@ -135,13 +135,10 @@ async fn provenance_for(seat: &Seat, platform: &Platform) -> Result<Option<Attac
     Ok(attached(seat).await?.into_iter().find(is_ours))
 }
 
-/// Blobs that are not what their digests say, and what is wrong with them.
-type AlteredBlobs = Vec<(ContentDigest, String)>;
-
 impl Engine {
     /// Brings what was published into the store, unless parts of it are not what their digests say.
     ///
-    /// A layout is read whole first: of what the store has already nothing would be read again.
+    /// What the store has already is read first where it is published: it would not be read again.
     async fn published(
         &self,
         seat: &Seat,
@@ -154,6 +151,10 @@ impl Engine {
             if !altered.is_empty() {
                 return Ok(Err(altered.into_iter().map(|found| (found.digest, found.why)).collect()));
             }
+        }
+        let altered = self.altered_in_registry(seat, platform).await?;
+        if !altered.is_empty() {
+            return Ok(Err(altered));
         }
         match seat.bring(self, platform, events).await {
             Err(RebuildError::Look(LookError::Base(BaseError::Import { source, reference }))) => {

@@ -20,7 +20,7 @@ use mica_image::layout::{BlobSource, NamedImage, WithDocuments, WriteLayoutError
 use mica_image::{
     ContentDigest, Descriptor, Dialect, Document, Index, Manifest, MediaType, Platform, Reference,
 };
-use mica_remote::{RegistryClient, RegistryError};
+use mica_remote::{RegistryClient, RegistryError, registry::BlobStream};
 use mica_solver::EventSender;
 
 use super::envelope::Envelope;
@@ -300,6 +300,14 @@ impl Seat {
         }
     }
 
+    /// Returns the bytes of a blob as its registry sends them; nothing where none is asked.
+    pub(crate) fn stream(&self, blob: &Descriptor) -> Option<BlobStream> {
+        match &self.place {
+            Place::Registry { client, reference, .. } => Some(client.fetch_blob(reference, blob)),
+            Place::Layout { .. } | Place::Remembered(_) => None,
+        }
+    }
+
     /// Returns the envelopes that are kept beside it.
     pub(crate) async fn envelopes(&self) -> Result<Vec<Vec<u8>>, SeatError> {
         let referrers = match &self.place {
@@ -386,7 +394,7 @@ impl Seat {
         SeatError::Unread(self.name.clone())
     }
 
-    fn failed(&self, source: RegistryError) -> SeatError {
+    pub(super) fn failed(&self, source: RegistryError) -> SeatError {
         SeatError::Registry { reference: self.name.clone(), source }
     }
 }
