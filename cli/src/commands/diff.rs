@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::exit::Failure;
+use super::exit::{COULD_NOT_TELL, Failure, NOT_SO};
 use super::images::watched;
 use super::versions::look_failure;
 use super::words::{count, head, shortened, size, table};
@@ -10,9 +10,6 @@ use super::{print, print_json, setup};
 use crate::arguments::{DiffArguments, GlobalOptions};
 use crate::engine::diff::{self, Aspect, Change, DiffOptions, Difference, FileChange, State};
 use crate::environment::Environment;
-
-const DIFFERENT: u8 = 1;
-const COULD_NOT_TELL: u8 = 2;
 
 /// Compares two images.
 pub(super) fn run(
@@ -27,7 +24,7 @@ pub(super) fn run(
     } else {
         print(describe(&difference).as_bytes())?;
     }
-    Ok(if difference.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+    Ok(if difference.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_SO) })
 }
 
 fn compare(

@@ -2,16 +2,13 @@
 
 use std::process::ExitCode;
 
-use super::exit::Failure;
+use super::exit::{Failure, MICA_FAILED};
 use super::{say, setup};
 use crate::arguments::{EnterArguments, GlobalOptions, enter_request};
 use crate::engine::enter::{self, EnterError, EnterRequest, Entered, Entry};
 use crate::engine::run::RunError;
 use crate::engine::{Engine, chain};
 use crate::environment::Environment;
-
-/// What is returned when mica itself failed, as `mica run` does.
-const MICA_FAILED: u8 = 125;
 
 /// Runs the command and returns its exit code.
 pub(super) fn run(

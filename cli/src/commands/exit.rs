@@ -1,7 +1,8 @@
 //! From failures to exit codes and hints, in one place.
 //!
 //! 0 ok · 1 the build failed, or something local did · 2 bad command line · 69 a service was unavailable · 70 a bug ·
-//! 130 interrupted · 143 terminated; `mica run`: the command's own, 125 where mica failed, 126 and 127 as shells do.
+//! 130 interrupted · 143 terminated; `mica run` and `mica enter`: the command's own, 125 where mica failed, 126 and 127 as shells do;
+//! `mica diff`, `verify` and `repro`: 1 a difference, 2 nobody can tell.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -17,6 +18,12 @@ use crate::terminal::{Paint, Tone};
 
 /// Something is wrong with the command line.
 pub(super) const USAGE: u8 = 2;
+/// What was to be confirmed is not so, of commands that compare.
+pub(super) const NOT_SO: u8 = 1;
+/// It could not be found out, of commands that compare.
+pub(super) const COULD_NOT_TELL: u8 = 2;
+/// Mica itself failed, of commands that return another's exit code.
+pub(super) const MICA_FAILED: u8 = 125;
 const FAILED: u8 = 1;
 const UNAVAILABLE: u8 = 69;
 const BUG: u8 = 70;

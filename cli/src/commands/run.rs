@@ -2,15 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::exit::Failure;
+use super::exit::{Failure, MICA_FAILED};
 use super::{say, setup};
 use crate::arguments::{GlobalOptions, RunArguments, run_request};
 use crate::engine::chain;
 use crate::engine::run::RunError;
 use crate::environment::Environment;
-
-/// What `mica run` returns when mica itself failed.
-const MICA_FAILED: u8 = 125;
 
 /// Runs the command and returns its exit code.
 pub(super) fn run(

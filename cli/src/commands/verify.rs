@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::build::{explain, take_standard_input};
-use super::exit::Failure;
+use super::exit::{COULD_NOT_TELL, Failure, NOT_SO};
 use super::images::watched;
 use super::{print, say, setup};
 use crate::arguments::{AttestArguments, GlobalOptions, VerifyArguments};
@@ -14,9 +14,6 @@ use crate::engine::attest::sign::{SignError, SignRequest};
 use crate::engine::attest::verify::{Verified, VerifyError};
 use crate::environment::Environment;
 use crate::terminal::Paint;
-
-const NOT_SO: u8 = 1;
-const COULD_NOT_TELL: u8 = 2;
 
 /// Signs; prints the type of each statement and the manifest it is kept in.
 pub(super) fn attest(

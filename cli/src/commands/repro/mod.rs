@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use mica_executor::IdMode;
 
-use super::exit::Failure;
+use super::exit::{COULD_NOT_TELL, Failure, NOT_SO};
 use super::{print, print_json, say, setup};
 use crate::arguments::{GlobalOptions, ReproArguments, StandardInput};
 use crate::engine::repro::{Comparison, Conditions, Trial};
@@ -20,9 +20,6 @@ use crate::engine::request::BuildRequest;
 use crate::environment::{self, Environment, now};
 use report::Told;
 use task::{Building, Task, read_json};
-
-const DIFFERENT: u8 = 1;
-const COULD_NOT_TELL: u8 = 2;
 
 /// What the steps of the second build find.
 const HOSTNAME: &str = "mica-elsewhere";
@@ -51,7 +48,7 @@ pub(super) fn run(
     } else {
         print(told.text().as_bytes())?;
     }
-    Ok(if told.is_same() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+    Ok(if told.is_same() { ExitCode::SUCCESS } else { ExitCode::from(NOT_SO) })
 }
 
 fn check(arguments: &ReproArguments, request: &BuildRequest) -> Result<(), Failure> {
