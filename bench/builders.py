@@ -133,6 +133,9 @@ class Skopeo(Builder):
     def build(self, *arguments, **named):
         return self.buildah.build(*arguments, **named)
 
+    def forget(self):
+        self.buildah.forget()
+
     def push(self, tag, name, codec):
         store = f"[overlay@{self.buildah.state / 'root'}+{self.buildah.state / 'run'}]"
         return ["skopeo", "copy", "--dest-tls-verify=false", f"--dest-compress-format={codec}",
