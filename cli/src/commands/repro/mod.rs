@@ -24,7 +24,8 @@ use task::{Building, Task, read_json};
 /// What the steps of the second build find.
 const HOSTNAME: &str = "mica-elsewhere";
 const LOCALE: &str = "et_EE.UTF-8";
-const TIME_ZONE: &str = "KIRI-14";
+/// Zones where it is yesterday in the morning, and tomorrow from noon on.
+const TIME_ZONES: [&str; 2] = ["BAKER12", "KIRI-14"];
 const UMASK: u32 = 0o002;
 
 /// Builds twice and compares.
@@ -102,7 +103,7 @@ impl Repro {
             hostname: is_free.then(|| HOSTNAME.to_owned()),
             umask: is_free.then_some(UMASK),
             locale: (!pinned("locale")).then(|| LOCALE.to_owned()),
-            time_zone: (!pinned("timezone")).then(|| TIME_ZONE.to_owned()),
+            time_zone: (!pinned("timezone")).then(|| other_day(seconds_now()).to_owned()),
             processors: (processors > 1).then_some(1),
             ..Conditions::default()
         };
@@ -201,7 +202,6 @@ impl Repro {
         jobs: Option<usize>,
         is_quiet: bool,
     ) -> Result<Option<Trial>, Failure> {
-        let seconds = || now().unix().map_or(0, |(seconds, _)| seconds);
         let task = Task::Build(Building {
             conditions: trial.conditions.clone(),
             is_nested: trial.is_nested,
@@ -210,9 +210,9 @@ impl Repro {
             report: trial.report.clone(),
             jobs,
         });
-        trial.seconds.0 = seconds();
+        trial.seconds.0 = seconds_now();
         let succeeded = self.spawn(&trial.store, &task, is_quiet).await?;
-        trial.seconds.1 = seconds();
+        trial.seconds.1 = seconds_now();
         Ok(succeeded.then_some(trial))
     }
 
@@ -253,6 +253,16 @@ impl Repro {
             }
         }
     }
+}
+
+fn seconds_now() -> i64 {
+    now().unix().map_or(0, |(seconds, _)| seconds)
+}
+
+/// Returns a time zone in which another day is written than in UTC, so that dates give themselves away.
+fn other_day(seconds: i64) -> &'static str {
+    let hour = seconds.rem_euclid(24 * 3600) / 3600;
+    TIME_ZONES[usize::from(hour >= 12)]
 }
 
 /// The words of this command line for a task: with it, and without a store of their own.
@@ -296,7 +306,17 @@ fn same_layouts(first: &Trial, second: &Trial) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::child_arguments;
+    use super::{child_arguments, other_day};
+
+    #[test]
+    fn another_day_is_written_at_every_hour() {
+        // Seconds east of Greenwich.
+        let offset = |zone| if zone == "BAKER12" { -12 * 3600 } else { 14 * 3600 };
+        for seconds in (0..24 * 3600).step_by(59) {
+            let there = seconds + offset(other_day(seconds));
+            assert_ne!(there.div_euclid(24 * 3600), 0, "{seconds}");
+        }
+    }
 
     #[test]
     fn tasks_get_the_flags_but_not_the_store() {

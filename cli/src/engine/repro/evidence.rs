@@ -110,7 +110,9 @@ fn of_texts(before: &str, after: &str, facts: &Facts<'_>) -> Option<(Cause, Stri
 }
 
 fn are_times(a: &str, b: &str, facts: &Facts<'_>) -> bool {
-    (is_clock(a) && is_clock(b)) || (is_epoch(a, facts.before.seconds) && is_epoch(b, facts.after.seconds))
+    (is_clock(a) && is_clock(b))
+        || (is_date(a) && is_date(b))
+        || (is_epoch(a, facts.before.seconds) && is_epoch(b, facts.after.seconds))
 }
 
 /// A time that only one of them tells where the other tells another, at whatever place.
@@ -185,6 +187,14 @@ fn is_clock(word: &str) -> bool {
     let (Some(hours), Some(minutes)) = (parts.next(), parts.next()) else { return false };
     let seconds = parts.next().is_none_or(|seconds| seconds.get(..2).is_some_and(digits));
     digits(hours) && minutes.get(..2).is_some_and(digits) && seconds
+}
+
+/// `2026-11-21` or `20261121`.
+fn is_date(word: &str) -> bool {
+    let digits: String = word.split('-').collect();
+    let is_dashed = word.len() == 10 && word.as_bytes()[4] == b'-' && word.as_bytes()[7] == b'-';
+    let is_number = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    (word.len() == 8 || is_dashed) && is_number && digits.starts_with("20")
 }
 
 /// The minutes of a clock, and what is after them.
@@ -266,6 +276,9 @@ mod tests {
             ("Sat Nov 21 13:04:27 UTC 2026\n", "Sun Nov 22 03:04:47 KIRI 2026\n", Some(Cause::Time)),
             ("UTC\n", "KIRI\n", Some(Cause::TimeZone)),
             ("made 16:08\nin 16:09\n", "made 06:08\nin 06:09\n", Some(Cause::TimeZone)),
+            ("built 2026-11-21\n", "built 2026-11-22\n", Some(Cause::Time)),
+            ("20261121\n", "20261120\n", Some(Cause::Time)),
+            ("2026-11\n", "2026-12\n", None),
             ("made 16:08\nin 16:09\n", "made 06:08\nin 06:10\n", Some(Cause::Time)),
             ("C\n", "et_EE.UTF-8\n", Some(Cause::Locale)),
             ("on buildkitsandbox\n", "on elsewhere\n", Some(Cause::HostName)),
