@@ -221,7 +221,7 @@ impl Store {
 
     /// Has what was written so far put on the disk, so that less is left for [`Store::sync`]; what fails here fails there again.
     pub fn flush(&self) {
-        if let Ok(directory) = fs::File::open(&self.shared.root) {
+        if let Ok(directory) = reach(Point::Sync).and_then(|()| fs::File::open(&self.shared.root)) {
             let _ = rustix::fs::syncfs(&directory);
         }
     }
