@@ -151,6 +151,8 @@ pub(crate) struct Shared {
     changed: AtomicBool,
     /// Markers to be made once what was made or used here is known to be on the disk.
     volatile: Mutex<BTreeSet<PathBuf>>,
+    /// What a flush could not put on the disk.
+    flush_error: Mutex<Option<io::Error>>,
 }
 
 impl Store {
@@ -176,6 +178,7 @@ impl Store {
             lease: Mutex::default(),
             changed: AtomicBool::new(false),
             volatile: Mutex::default(),
+            flush_error: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -219,10 +222,10 @@ impl Store {
         self.shared.root.join("contexts").join(name.as_str())
     }
 
-    /// Has what was written so far put on the disk, so that less is left for [`Store::sync`]; what fails here fails there again.
+    /// Has what was written so far put on the disk, so that less is left for [`Store::sync`], which tells of what fails here.
     pub fn flush(&self) {
-        if let Ok(directory) = reach(Point::Sync).and_then(|()| fs::File::open(&self.shared.root)) {
-            let _ = rustix::fs::syncfs(&directory);
+        if let Err(error) = write_to_disk(&self.shared.root) {
+            *self.shared.flush_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     }
 
@@ -236,10 +239,9 @@ impl Store {
             return Ok(());
         }
         crate::reserve::keep(&shared.root);
-        let directory = fs::File::open(&shared.root).at("open", &shared.root)?;
-        reach(Point::Sync)
-            .and_then(|()| Ok(rustix::fs::syncfs(&directory)?))
-            .at("write to disk", &shared.root)?;
+        // The kernel tells of what it could not write once, and a flush may have heard it.
+        let unheard = shared.flush_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        unheard.map_or_else(|| write_to_disk(&shared.root), Err).at("write to disk", &shared.root)?;
         for marker in volatile {
             match reach(Point::MarkDurable).and_then(|()| fs::File::create(&marker)) {
                 // What it marks was collected or discarded meanwhile.
@@ -249,6 +251,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn write_to_disk(root: &Path) -> io::Result<()> {
+    reach(Point::Sync)?;
+    Ok(rustix::fs::syncfs(&fs::File::open(root)?)?)
 }
 
 impl Shared {
@@ -364,6 +371,21 @@ mod tests {
         Store::open(&path, Ownership::Root).unwrap();
         Store::open(&path, Ownership::Root).unwrap();
         assert_eq!(fs::read_to_string(path.join("format")).unwrap(), "mica store 1\nowners: root\n");
+    }
+
+    #[test]
+    fn what_a_flush_could_not_write_is_told_by_the_sync() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), Ownership::Root).unwrap();
+        let marker = home.path().join("layers/durable");
+        store.shared.note_volatile(marker.clone());
+        store.flush();
+        *store.shared.flush_error.lock().unwrap() = Some(io::Error::from_raw_os_error(5));
+        assert!(store.sync().is_err());
+        assert!(!marker.exists());
+        store.shared.note_volatile(marker.clone());
+        store.sync().unwrap();
+        assert!(marker.exists());
     }
 
     #[test]
