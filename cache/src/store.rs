@@ -377,7 +377,7 @@ mod tests {
     fn what_a_flush_could_not_write_is_told_by_the_sync() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), Ownership::Root).unwrap();
-        let marker = home.path().join("layers/durable");
+        let marker = home.path().join("durable");
         store.shared.note_volatile(marker.clone());
         store.flush();
         *store.shared.flush_error.lock().unwrap() = Some(io::Error::from_raw_os_error(5));
