@@ -446,6 +446,9 @@ async fn a_blob_without_a_name_that_does_not_get_through_is_told() {
         assert!(push(&registry, Some(fault)).await.unwrap());
         assert_eq!(registry.blob("team/app", &blob.digest).unwrap(), big());
     }
+    // Nobody knows how an upload ended that is gone when its end is asked for again.
+    let registry = TestRegistry::start(Access::UserToken).await;
+    assert!(!push(&registry, Some(Fault::Status(404))).await.unwrap());
     // Nothing is stored under a wrong name, and being denied is an error.
     let registry = TestRegistry::start(Access::UserToken).await;
     let reference = registry.reference("team/app:1");

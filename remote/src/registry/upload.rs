@@ -134,11 +134,12 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// A challenge in the middle of an upload has been answered for the next attempt.
+    /// A challenge in the middle of an upload has been answered for the next attempt. One that is not there any more may have ended with an
+    /// answer that got lost, before it was asked for again.
     pub(super) async fn refused(&self, call: &Call<'_>, answer: Answer) -> Failure {
-        let challenged = answer.response().status() == StatusCode::UNAUTHORIZED;
+        let may_pass = matches!(answer.response().status(), StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND);
         let failure = Failure::from(self.client.refusal(self.endpoint, call, answer).await);
-        Failure { may_pass: failure.may_pass || challenged, ..failure }
+        Failure { may_pass: failure.may_pass || may_pass, ..failure }
     }
 
     pub(super) fn location(&self, answer: &Answer, base: &Url) -> Result<Url, RegistryError> {
