@@ -8,7 +8,7 @@ use mica_remote::http::{HttpFile, HttpRequest, HttpResponse, Validators, fetch};
 use mica_solver::graph::HttpSource;
 use mica_solver::{BuildEvent, StepContext, StepId};
 
-use super::{FetchError, host, secret, shown};
+use super::{FetchError, Received, host, secret, shown};
 use crate::engine::Host;
 use crate::engine::blocking::blocking;
 use crate::engine::lock::{Lock, LockedDownload};
@@ -102,21 +102,18 @@ impl Host {
         cx: &StepContext,
     ) -> Result<mica_cache::Download, FetchError> {
         let failed = |source| FetchError::Receive { url: shown(url), source };
-        let mut ingest = self.store.blobs().ingest()?;
-        let mut hasher = blake3::Hasher::new();
-        let mut received = 0;
+        let mut out = Received::begin(&self.store)?;
         while let Some(piece) = file.body.try_next().await? {
-            ingest.write_all(&piece).map_err(failed)?;
-            hasher.update(&piece);
-            received += piece.len() as u64;
+            out.write_all(&piece).map_err(failed)?;
             let what = format!("downloading {}", file.file_name);
-            let progress = BuildEvent::StepProgress { id: step, what, current: received, total: file.size };
+            let progress = BuildEvent::StepProgress { id: step, what, current: out.size(), total: file.size };
             cx.events.send(progress).await;
         }
+        let (blob, digest, size) = out.keep()?;
         let download = mica_cache::Download {
-            blob: ingest.commit(None)?,
-            digest: FileDigest::from_bytes(*hasher.finalize().as_bytes()),
-            size: received,
+            blob,
+            digest,
+            size,
             name: file.file_name,
             last_modified: file.last_modified,
             etag: file.validators.etag,

@@ -5,11 +5,15 @@ mod context;
 mod git;
 mod http;
 
-use mica_image::ContentDigest;
+use std::io::{self, Write};
+
+use mica_cache::{Ingest, Store};
+use mica_image::{ContentDigest, FileDigest};
 use mica_remote::git::{GitError, InvalidGitUrl};
 use mica_remote::http::HttpError;
 
 use super::NetworkSetupError;
+use super::archive_tree::UnpackArchiveError;
 use super::request::BuildRequest;
 use super::secret::{self, SecretError};
 use super::ssh::AgentError;
@@ -50,9 +54,15 @@ pub(crate) enum FetchError {
         /// What it is.
         actual: String,
     },
-    /// A checkout could not be kept.
+    /// A checkout could not be listed.
     #[error(transparent)]
-    Checkout(#[from] checkouts::CheckoutError),
+    Tree(#[from] mica_image::tree::TreeError),
+    /// The tar of a checkout could not be written.
+    #[error("cannot keep the checkout")]
+    KeepCheckout(#[from] mica_image::tar::WriteTarError),
+    /// The tar of a checkout could not be unpacked.
+    #[error("cannot unpack the checkout that was kept")]
+    UnpackCheckout(#[from] UnpackArchiveError),
     /// Nothing may be fetched.
     #[error("`{0}` is not in the store, and the build is offline")]
     Offline(String),
@@ -92,6 +102,41 @@ pub(crate) enum FetchError {
     /// A checkout could not be read.
     #[error(transparent)]
     Scan(#[from] mica_cache::ScanError),
+}
+
+/// A blob on its way into the store, hashed as layers know files.
+struct Received {
+    ingest: Ingest,
+    hasher: blake3::Hasher,
+}
+
+impl Received {
+    fn begin(store: &Store) -> Result<Self, FetchError> {
+        Ok(Self { ingest: store.blobs().ingest()?, hasher: blake3::Hasher::new() })
+    }
+
+    /// Returns how many bytes have come.
+    fn size(&self) -> u64 {
+        self.ingest.size()
+    }
+
+    /// Keeps the blob, and returns both of its digests and its size.
+    fn keep(self) -> Result<(ContentDigest, FileDigest, u64), FetchError> {
+        let size = self.size();
+        Ok((self.ingest.commit(None)?, FileDigest::from_bytes(*self.hasher.finalize().as_bytes()), size))
+    }
+}
+
+impl Write for Received {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.ingest.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.ingest.flush()
+    }
 }
 
 fn secret(request: &BuildRequest, id: &str) -> Result<Option<String>, FetchError> {
