@@ -10,8 +10,8 @@ use std::sync::Arc;
 use mica_image::{ContentDigest, FileDigest};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{FileError, read_optional, sharded};
-use crate::sealed::{seal, unseal};
+use crate::files::{FileError, sharded};
+use crate::sealed::{read_sealed, seal};
 use crate::store::{Shared, Store};
 
 /// A file that was downloaded.
@@ -50,8 +50,7 @@ impl Store {
 impl DownloadStore {
     /// Returns what `url` gave last.
     pub fn get(&self, url: &str) -> Result<Option<Download>, FileError> {
-        let bytes = read_optional(&self.path(url))?;
-        Ok(bytes.and_then(|bytes| unseal(&bytes)))
+        read_sealed(&self.path(url))
     }
 
     /// Remembers what `url` gave.

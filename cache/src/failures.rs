@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::details::DetailId;
 use crate::files::{FileError, list_sharded, read_optional, remove_file, sharded, touch};
-use crate::sealed::{seal, unseal};
+use crate::sealed::{read_sealed, seal};
 use crate::store::{Shared, Store};
 
 /// How many failures are kept.
@@ -81,8 +81,7 @@ impl FailureStore {
     pub(crate) fn all(&self) -> Result<Vec<(PathBuf, Failure)>, FileError> {
         let mut found = Vec::new();
         for (_, path) in list_sharded(&self.shared.root.join("failures"))? {
-            let bytes = read_optional(&path)?;
-            found.extend(bytes.and_then(|bytes| unseal::<Failure>(&bytes)).map(|failure| (path, failure)));
+            found.extend(read_sealed::<Failure>(&path)?.map(|failure| (path, failure)));
         }
         found.sort_by(|(a_path, a), (b_path, b)| b.when.cmp(&a.when).then_with(|| a_path.cmp(b_path)));
         Ok(found)

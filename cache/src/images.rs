@@ -15,9 +15,9 @@ use mica_image::tree::Tree;
 use serde::{Deserialize, Serialize};
 
 use crate::details::DetailId;
-use crate::files::{FileError, Placed, list, read_optional, remove_file, sharded};
+use crate::files::{FileError, Placed, list, remove_file, sharded};
 use crate::record::numbered;
-use crate::sealed::{seal, unseal};
+use crate::sealed::{read_sealed, seal};
 use crate::store::{Shared, Store};
 
 /// An image in the store, named by the digest of its config.
@@ -131,8 +131,7 @@ impl ImageStore {
 
     /// Returns an image; `None` when it is not there.
     pub fn get(&self, id: &ContentDigest) -> Result<Option<ImageRecord>, FileError> {
-        let bytes = read_optional(&self.image_path(id))?;
-        let image = bytes.and_then(|bytes| unseal::<ImageRecord>(&bytes));
+        let image = read_sealed::<ImageRecord>(&self.image_path(id))?;
         Ok(image.filter(|image| image.id == *id))
     }
 
@@ -227,8 +226,7 @@ impl ImageStore {
 
     /// Returns what `reference` was resolved to for a platform.
     pub fn resolved(&self, reference: &str, platform: &str) -> Result<Option<Resolved>, FileError> {
-        let bytes = read_optional(&self.resolved_path(reference, platform))?;
-        Ok(bytes.and_then(|bytes| unseal(&bytes)))
+        read_sealed(&self.resolved_path(reference, platform))
     }
 
     /// Remembers what `reference` was resolved to for a platform.
@@ -251,8 +249,7 @@ impl ImageStore {
     pub(crate) fn all_resolved(&self) -> Result<Vec<(PathBuf, Resolved)>, FileError> {
         let mut found = Vec::new();
         for (_, path) in crate::files::list_sharded(&self.shared.root.join("resolved"))? {
-            let bytes = read_optional(&path)?;
-            found.extend(bytes.and_then(|bytes| unseal(&bytes)).map(|resolved| (path, resolved)));
+            found.extend(read_sealed(&path)?.map(|resolved| (path, resolved)));
         }
         Ok(found)
     }
@@ -290,8 +287,7 @@ fn newest_version(directory: &std::path::Path) -> Result<Option<Version>, FileEr
 }
 
 fn read_version(number: u64, path: &std::path::Path) -> Result<Option<Version>, FileError> {
-    let bytes = read_optional(path)?;
-    let version = bytes.and_then(|bytes| unseal::<Version>(&bytes));
+    let version = read_sealed::<Version>(path)?;
     Ok(version.map(|version| Version { number, ..version }))
 }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use mica_image::{ContentDigest, Descriptor};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{FileError, list_sharded, read_optional, sharded};
-use crate::sealed::{seal, unseal};
+use crate::files::{FileError, list_sharded, sharded};
+use crate::sealed::{read_sealed, seal};
 use crate::store::{Shared, Store};
 
 /// What a name stood for in a registry.
@@ -47,8 +47,7 @@ impl Store {
 impl PublishedStore {
     /// Returns what `reference` stood for when it was looked at last.
     pub fn get(&self, reference: &str) -> Result<Option<Published>, FileError> {
-        let bytes = read_optional(&self.path(reference))?;
-        Ok(bytes.and_then(|bytes| unseal(&bytes)))
+        read_sealed(&self.path(reference))
     }
 
     /// Remembers what a name stands for, besides what is known of the same target.
@@ -72,8 +71,7 @@ impl PublishedStore {
     pub(crate) fn all(&self) -> Result<Vec<(PathBuf, Published)>, FileError> {
         let mut found = Vec::new();
         for (_, path) in list_sharded(&self.shared.root.join("published"))? {
-            let bytes = read_optional(&path)?;
-            found.extend(bytes.and_then(|bytes| unseal(&bytes)).map(|published| (path, published)));
+            found.extend(read_sealed(&path)?.map(|published| (path, published)));
         }
         Ok(found)
     }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::details::DetailId;
 use crate::files::{At, FileError, Placed, list, list_sharded, read_optional, remove_file, sharded, touch};
-use crate::sealed::{seal, unseal};
+use crate::sealed::{read_sealed, seal, unseal};
 use crate::store::{Shared, Store};
 
 /// How many records of one key are kept.
@@ -246,8 +246,7 @@ impl RecordStore {
 
     /// Returns the keys last seen at `place`, newest first.
     pub fn recent(&self, place: &PlaceId) -> Result<Vec<RecordKey>, FileError> {
-        let bytes = read_optional(&self.place_path(place))?;
-        Ok(bytes.and_then(|bytes| unseal(&bytes)).unwrap_or_default())
+        Ok(read_sealed(&self.place_path(place))?.unwrap_or_default())
     }
 
     /// Returns the key's newest readable record, whether or not its layer is still there: to explain, not to use.

@@ -7,8 +7,12 @@
 //! <64 hexadecimal digits>\n
 //! ```
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::files::{FileError, read_optional};
 
 /// Encodes `value` with its checksum.
 pub(crate) fn seal<T: Serialize>(value: &T) -> Vec<u8> {
@@ -30,6 +34,11 @@ pub(crate) fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
         return None;
     }
     serde_json::from_slice(json).ok()
+}
+
+/// Reads the sealed file at `path`; `None` where there is none, or one that is damaged.
+pub(crate) fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+    Ok(read_optional(path)?.and_then(|bytes| unseal(&bytes)))
 }
 
 #[cfg(test)]

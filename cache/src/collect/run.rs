@@ -9,15 +9,14 @@ use super::policy::{Forecast, KeepImages, KeepPolicy, Report};
 use super::room::{self, Item, What};
 use super::sizes::{Part, Sizes};
 use crate::files::{
-    FileError, list, list_sharded, read_optional, remove_empty_directory, remove_file, remove_tree,
-    rename_away,
+    FileError, list, list_sharded, remove_empty_directory, remove_file, remove_tree, rename_away,
 };
 use crate::images::{ImageRecord, ImageStore, Resolved, Version};
 use crate::layer::{FsTime, LayerKind, LayerMeta, LayerStore, layer_directory, needed_by, read_meta};
 use crate::lease::{Pin, living_pins};
 use crate::locks::{Hold, LockFile};
 use crate::record::{TreeHash, numbered};
-use crate::sealed::unseal;
+use crate::sealed::read_sealed;
 use crate::store::Store;
 
 /// Whether victims are removed or only counted.
@@ -312,7 +311,7 @@ impl<'a> Collection<'a> {
     /// Removes what is known of tars whose layer went or of which nothing needs just that one.
     fn collect_tars(&mut self) -> Result<(), FileError> {
         for (name, path) in list_sharded(&self.root("diff-ids"))? {
-            let id = read_optional(&path)?.and_then(|bytes| unseal::<LayerId>(&bytes));
+            let id = read_sealed::<LayerId>(&path)?;
             let is_there = id.is_some_and(|id| layer_directory(&self.store.shared, &id).is_dir());
             let diff_id = DiffId::from_hex(&name).ok();
             if !is_there || !self.is_needed_tar(id, diff_id) {
@@ -376,7 +375,7 @@ impl<'a> Collection<'a> {
             }
         }
         for (_, path) in list_sharded(&self.root("mounted"))? {
-            let layer = read_optional(&path)?.and_then(|bytes| unseal::<LayerId>(&bytes));
+            let layer = read_sealed::<LayerId>(&path)?;
             if layer.is_none_or(|layer| !self.needed.layers.contains(&layer)) {
                 self.remove_unused_file(&path)?;
             }

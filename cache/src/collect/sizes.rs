@@ -11,10 +11,10 @@ use std::path::Path;
 
 use mica_image::{ContentDigest, LayerId};
 
-use crate::files::{FileError, allocated, list, list_sharded, read_optional};
+use crate::files::{FileError, allocated, list, list_sharded};
 use crate::layer::layer_directory;
 use crate::reserve;
-use crate::sealed::{seal, unseal};
+use crate::sealed::{read_sealed, seal, unseal};
 use crate::store::Shared;
 
 /// What the small files of a layer and its directory take.
@@ -52,8 +52,7 @@ pub(super) struct Sizes<'a> {
 
 impl<'a> Sizes<'a> {
     pub(super) fn load(shared: &'a Shared) -> Result<Self, FileError> {
-        let bytes = read_optional(&shared.root.join("sizes"))?;
-        let known = bytes.and_then(|bytes| unseal(&bytes)).unwrap_or_default();
+        let known = read_sealed(&shared.root.join("sizes"))?.unwrap_or_default();
         Ok(Self { shared, known, seen: BTreeMap::new() })
     }
 

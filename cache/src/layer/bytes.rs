@@ -14,8 +14,8 @@ use mica_image::{DiffId, LayerId};
 use super::error::LayerError;
 use super::store::{Layer, LayerStore};
 use crate::beneath::Beneath;
-use crate::files::{At, read_optional};
-use crate::sealed::{seal, unseal};
+use crate::files::At;
+use crate::sealed::{read_sealed, seal};
 
 /// Opens files of layers, and remembers the layers it opened.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl LayerStore {
             return Ok(diff_id);
         }
         let path = found.directory().join(diff_id_file(layer.clamp));
-        if let Some(known) = read_optional(&path)?.and_then(|bytes| unseal(&bytes)) {
+        if let Some(known) = read_sealed(&path)? {
             return Ok(known);
         }
         let index = found.load_index()?;

@@ -20,7 +20,7 @@ use super::write::{Source, WriteOptions, part_of, write_objects};
 use crate::blob::{BlobError, BlobStore};
 use crate::files::{FileError, list, read_optional, rename_over};
 use crate::locks::StepLock;
-use crate::sealed::{seal, unseal};
+use crate::sealed::{read_sealed, seal, unseal};
 
 /// The blob an imported layer came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,14 +84,14 @@ impl LayerStore {
     /// Returns one of an imported layer's tars.
     pub fn instance(&self, id: &LayerId, diff_id: &DiffId) -> Result<Option<Instance>, FileError> {
         let path = layer_directory(&self.shared, id).join("instances").join(diff_id.hex());
-        Ok(read_optional(&path)?.and_then(|bytes| unseal(&bytes)))
+        read_sealed(&path)
     }
 
     /// Returns all of an imported layer's tars.
     pub fn instances(&self, id: &LayerId) -> Result<Vec<Instance>, FileError> {
         let mut instances = Vec::new();
         for (_, path) in list(&layer_directory(&self.shared, id).join("instances"))? {
-            instances.extend(read_optional(&path)?.and_then(|bytes| unseal::<Instance>(&bytes)));
+            instances.extend(read_sealed::<Instance>(&path)?);
         }
         Ok(instances)
     }

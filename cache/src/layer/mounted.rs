@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use mica_image::LayerId;
 
 use super::store::LayerStore;
-use crate::files::{FileError, read_optional, sharded};
-use crate::sealed::{seal, unseal};
+use crate::files::{FileError, sharded};
+use crate::sealed::{read_sealed, seal};
 
 impl LayerStore {
     /// Remembers which layer a selection of files was mounted from.
@@ -20,8 +20,7 @@ impl LayerStore {
 
     /// Returns the layer a selection of files was last mounted from, if it is still there.
     pub fn mounted(&self, selection: &str) -> Result<Option<LayerId>, FileError> {
-        let bytes = read_optional(&self.mounted_path(selection))?;
-        let Some(id) = bytes.and_then(|bytes| unseal::<LayerId>(&bytes)) else { return Ok(None) };
+        let Some(id) = read_sealed::<LayerId>(&self.mounted_path(selection))? else { return Ok(None) };
         Ok(self.get(&id)?.map(|layer| layer.id()))
     }
 

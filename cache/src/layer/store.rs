@@ -11,9 +11,9 @@ use mica_image::{DiffId, LayerId};
 use super::error::LayerError;
 use super::meta::{CompressedBlob, LayerMeta, layer_directory, use_whole};
 use super::promise::Promised;
-use crate::files::{FileError, read_optional};
+use crate::files::FileError;
 use crate::lease::Pin;
-use crate::sealed::{seal, unseal};
+use crate::sealed::{read_sealed, seal};
 use crate::store::{Shared, Store};
 
 /// The layers of a store.
@@ -117,8 +117,7 @@ impl Layer {
     ///
     /// `diff_id` tells which tar: with or without clamped times.
     pub fn compressed(&self, diff_id: &DiffId, codec: &str) -> Result<Option<CompressedBlob>, FileError> {
-        let bytes = read_optional(&self.compressed_path(diff_id, codec))?;
-        Ok(bytes.and_then(|bytes| unseal(&bytes)))
+        read_sealed(&self.compressed_path(diff_id, codec))
     }
 
     /// Remembers what the tar becomes with a codec.

@@ -17,10 +17,10 @@ use super::error::LayerError;
 use super::store::{Layer, LayerStore};
 use super::upper::is_same_node;
 use crate::beneath::{Beneath, kind, read_directory};
-use crate::files::{At, FileError, make_directories, read_optional};
+use crate::files::{At, FileError, make_directories};
 use crate::lease::Pin;
 use crate::record::TreeHash;
-use crate::sealed::{seal, unseal};
+use crate::sealed::{read_sealed, seal};
 
 /// Overlayfs takes 500 lower directories; the skeleton and some room are kept back.
 const MAX_LOWERS: usize = 480;
@@ -80,7 +80,7 @@ impl LayerStore {
             return Ok(View::Stack(vec![layer.id()]));
         }
         let path = layer.directory().join("view");
-        if let Some(view) = read_optional(&path)?.and_then(|bytes| unseal(&bytes)) {
+        if let Some(view) = read_sealed(&path)? {
             return Ok(view);
         }
         let view = match self.delta(layer)? {
