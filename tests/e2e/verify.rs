@@ -167,6 +167,15 @@ fn statements_are_kept_in_a_registry_without_a_list_of_referrers() {
 
 #[test]
 fn a_published_image_is_verified_from_the_store_when_its_registry_is_gone() {
+    verified_without_a_registry(&[]);
+}
+
+#[test]
+fn an_image_that_was_rebuilt_to_the_byte_is_verified_from_the_store_too() {
+    verified_without_a_registry(&["--reproducible"]);
+}
+
+fn verified_without_a_registry(flags: &[&str]) {
     let Some(registry) = DebianRegistry::start(Speaks::Http) else { return };
     if !has_peer("openssl") {
         return;
@@ -183,7 +192,7 @@ fn a_published_image_is_verified_from_the_store_when_its_registry_is_gone() {
     let below = Bench::new();
     below.dockerfile("FROM scratch\nCOPY Dockerfile /base\n");
     below.mica(&["build", "--push", "-t", &base, "."]).succeeds();
-    publisher.mica(&["build", "--provenance=true", "--push", "-t", &app, "."]).succeeds();
+    publisher.mica(&[&["build", "--provenance=true", "--push", "-t", &app, "."], flags].concat()).succeeds();
     publisher.mica(&["attest", "--key", "../mine.pem", &app]).succeeds();
 
     let people = [Person::Myself, Person::Ordinary].into_iter().filter(|person| person.can_run_steps());

@@ -117,7 +117,8 @@ pub(super) fn pull(
     let pulled = watched(environment, async |events| engine.pull(&name, &platform, events).await)?;
     let id = pulled.map_err(base_failure)?;
     if arguments.attestations {
-        let remembered = setup::runtime()?.block_on(engine.remember_statements(&arguments.image, id));
+        let remembered = engine.remember_statements(&arguments.image, &platform, id);
+        let remembered = setup::runtime()?.block_on(remembered);
         remembered.map_err(|error| {
             let failure = Failure::of(&error).with_hint(error.hint());
             if error.is_unavailable() { failure.unavailable() } else { failure }

@@ -176,9 +176,16 @@ impl Engine {
         Ok(Seat { place: Place::Registry { client, reference, notes }, target, name })
     }
 
-    /// Reads all that is said of an image in a registry, so that the store has it; `id` is what it is for the platform wanted.
-    pub(crate) async fn remember_statements(&self, name: &str, id: ContentDigest) -> Result<(), SeatError> {
+    /// Reads all that is said of an image in a registry, so that the store has it; `id` is what it is for `platform`.
+    pub(crate) async fn remember_statements(
+        &self,
+        name: &str,
+        platform: &Platform,
+        id: ContentDigest,
+    ) -> Result<(), SeatError> {
         let seat = self.seat(name, false).await?;
+        // The image's own record may be replaced by that of an equal one that was built here, and forget the manifest.
+        seat.manifest(platform).await?;
         attached(&seat).await?;
         seat.envelopes().await?;
         seat.remember(Some(id))
