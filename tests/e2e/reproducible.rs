@@ -165,7 +165,7 @@ fn layers_of_a_fixed_input_are_pinned() {
         serde_json::from_slice(&std::fs::read(bench.path("told")).unwrap()).unwrap();
     assert_eq!(
         told["containerimage.digest"],
-        "sha256:82ae3809ade36f245f1779e57f37813fd79499475b9725a64e7003b514e735ba"
+        "sha256:3ba905bd269803c1d9b076868a416eeb2d386bad08d920a60d9c6a91ff953688"
     );
 }
 

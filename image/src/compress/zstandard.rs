@@ -3,6 +3,10 @@
 use std::io::{self, Write};
 
 use zstd::stream::write::Encoder;
+use zstd::zstd_safe::CParameter;
+
+/// Bytes compressed at a time, each with the end of those before; part of the format. A worker's memory is some of them.
+const JOB_SIZE: u32 = 2 << 20;
 
 /// Compresses what is written to it; [`ZstdEncoder::finish`] must be called.
 pub struct ZstdEncoder<W: Write>(Encoder<'static, W>);
@@ -12,6 +16,7 @@ impl<W: Write> ZstdEncoder<W> {
     pub fn new(out: W, level: i32, workers: u32) -> io::Result<Self> {
         let mut encoder = Encoder::new(out, level)?;
         encoder.multithread(workers.max(1))?;
+        encoder.set_parameter(CParameter::JobSize(JOB_SIZE))?;
         encoder.include_checksum(true)?;
         Ok(Self(encoder))
     }

