@@ -3,12 +3,19 @@
 //! They explain and replay; no result depends on one, so a missing or damaged one is simply not there.
 
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
+
+use mica_image::fault::{Point, reach};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::files::{At, FileError, read_optional, sharded, touch};
+use crate::files::{At, FileError, read_optional, remove_file, rename_over, sharded, touch};
 use crate::store::{Shared, Store};
+
+/// Bytes that are hashed and written in one go.
+const PIECE: usize = 256 * 1024;
 
 /// The name of a detail.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +80,27 @@ impl DetailStore {
         Ok(id)
     }
 
+    /// Stores a text that is not in memory whole; `write` gives it piece by piece.
+    pub fn put_with(
+        &self,
+        write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<DetailId, FileError> {
+        let (file, made) = self.shared.lease()?.fresh_file()?;
+        let mut out = io::BufWriter::with_capacity(PIECE, Hashing { file, hasher: blake3::Hasher::new() });
+        let written = reach(Point::ScratchWrite).and_then(|()| write(&mut out));
+        let hashing = written.and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error));
+        let id = DetailId(*hashing.at("write", &made)?.hasher.finalize().as_bytes());
+        let path = self.path(&id);
+        if self.get(&id)?.is_some() {
+            touch(&path).at("mark as used", &path)?;
+            remove_file(&made)?;
+        } else {
+            self.shared.note_change();
+            rename_over(&made, &path)?;
+        }
+        Ok(id)
+    }
+
     /// Returns a text; `None` when it is not there or not what it was.
     pub fn get(&self, id: &DetailId) -> Result<Option<Vec<u8>>, FileError> {
         let bytes = read_optional(&self.path(id))?;
@@ -81,6 +109,24 @@ impl DetailStore {
 
     fn path(&self, id: &DetailId) -> std::path::PathBuf {
         sharded(&self.shared.root.join("details"), &id.hex())
+    }
+}
+
+/// A file that is hashed while it is written.
+struct Hashing {
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -99,5 +145,19 @@ mod tests {
         assert_eq!(store.details().get(&id).unwrap(), None);
         assert_eq!(store.details().put(b"a listing").unwrap(), id);
         assert_eq!(store.details().get(&id).unwrap().unwrap(), b"a listing");
+    }
+
+    #[test]
+    fn a_text_in_pieces_is_the_same_text() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store"), Ownership::Root).unwrap();
+        let text: Vec<u8> = (0..3 * PIECE + 5).map(|number| (number % 251) as u8).collect();
+        let put =
+            || store.details().put_with(|out| text.chunks(977).try_for_each(|piece| out.write_all(piece)));
+        let id = put().unwrap();
+        assert_eq!((put().unwrap(), store.details().put(&text).unwrap()), (id, id));
+        assert!(store.details().get(&id).unwrap().unwrap() == text);
+        let full = store.details().put_with(|_| Err(io::ErrorKind::StorageFull.into()));
+        assert!(full.is_err());
     }
 }

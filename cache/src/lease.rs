@@ -17,7 +17,7 @@ use mica_image::fault::{Point, reach};
 use mica_image::{ContentDigest, LayerId};
 use rustix::fs::FlockOperation;
 
-use crate::files::{At, FileError, list, remove_file, remove_tree, rename_away};
+use crate::files::{At, FileError, list, remove_file, remove_tree, rename_away, rename_over};
 use crate::locks::{Hold, LockFile};
 use crate::record::TreeHash;
 
@@ -105,8 +105,8 @@ pub struct Lease {
     next: AtomicU64,
     pins: Mutex<HashSet<Pin>>,
     gate: Arc<Gate>,
-    /// Threads that remove what is not needed any more; a step need not wait for that, the end of the lease does.
-    removals: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    /// Threads that remove what is not needed any more, or write what saves time later; nobody waits for them but the end of the lease.
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 impl Lease {
@@ -139,7 +139,7 @@ impl Lease {
                 next: AtomicU64::new(0),
                 pins: Mutex::default(),
                 gate,
-                removals: Mutex::default(),
+                threads: Mutex::default(),
             });
         }
         unreachable!("the numbers do not end")
@@ -159,15 +159,8 @@ impl Lease {
 
     /// Writes `bytes` to a fresh file.
     pub(crate) fn fresh_file_with(&self, bytes: &[u8]) -> Result<PathBuf, FileError> {
-        let (mut file, path) = self.fresh_file()?;
-        match reach(Point::ScratchWrite).and_then(|()| file.write_all(bytes)) {
-            Ok(()) => Ok(path),
-            Err(error) => {
-                // The scratch directory goes with the lease in any case.
-                let _ = remove_file(&path);
-                Err(FileError::new("write", path, error))
-            }
-        }
+        let path = self.fresh_path();
+        write_whole(&path, bytes).map(|()| path)
     }
 
     /// Removes a tree of the store in a way that is all or nothing to others: renamed away first.
@@ -181,12 +174,28 @@ impl Lease {
         if !path.exists() {
             return;
         }
-        let removal = std::thread::spawn(move || {
+        self.go_on_with(move || {
             if let Err(error) = remove_tree(&path) {
                 tracing::warn!(%error, "scratch files stay until the store is closed");
             }
         });
-        self.removals.lock().unwrap_or_else(PoisonError::into_inner).push(removal);
+    }
+
+    /// Makes (or replaces) the file at `path` in one go while the caller goes on.
+    pub(crate) fn write_later(&self, path: PathBuf, bytes: Vec<u8>) {
+        let made = self.fresh_path();
+        self.go_on_with(move || {
+            let written = write_whole(&made, &bytes).and_then(|()| rename_over(&made, &path));
+            if let Err(error) = written {
+                tracing::warn!(%error, "what would have saved time later is not kept");
+            }
+        });
+    }
+
+    /// Does something on a thread of its own, which is waited for before the scratch directory goes.
+    fn go_on_with(&self, work: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(work);
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
 
     /// Looks something up and pins it in one critical section; `look` returns what it found and what that needs.
@@ -212,12 +221,23 @@ impl Lease {
     }
 }
 
+/// Makes a file; what was written of one that could not be made whole is removed.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut file = crate::files::create_new(path).at("create", path)?;
+    let written = reach(Point::ScratchWrite).and_then(|()| file.write_all(bytes));
+    written.map_err(|error| {
+        // The scratch directory goes with the lease in any case.
+        let _ = remove_file(path);
+        FileError::new("write", path, error)
+    })
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
-        let removals = std::mem::take(&mut *self.removals.lock().unwrap_or_else(PoisonError::into_inner));
-        for removal in removals {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             // One that panicked has left files, which are removed next.
-            let _ = removal.join();
+            let _ = thread.join();
         }
         if let Err(error) = remove_tree(&self.scratch) {
             tracing::warn!(%error, "scratch files stay until the store is opened again");

@@ -277,6 +277,17 @@ impl Shared {
         crate::files::rename_over(&made, path)
     }
 
+    /// Does the same with what only saves time; where it is much the caller goes on meanwhile, and a failure is logged.
+    pub(crate) fn write_later(&self, path: PathBuf, bytes: Vec<u8>) -> Result<(), FileError> {
+        const MUCH: usize = 256 * 1024;
+        if bytes.len() < MUCH {
+            return self.write(&path, &bytes);
+        }
+        self.lease()?.write_later(path, bytes);
+        self.note_change();
+        Ok(())
+    }
+
     /// Makes the file at `path` in one go unless there is one.
     pub(crate) fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<Placed, FileError> {
         let made = self.lease()?.fresh_file_with(bytes)?;

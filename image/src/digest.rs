@@ -41,12 +41,7 @@ macro_rules! digest_type {
             /// Returns the 64 lower-case hexadecimal digits, without the algorithm.
             #[must_use]
             pub fn hex(&self) -> String {
-                let mut text = String::with_capacity(64);
-                for byte in self.0 {
-                    text.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble is a digit"));
-                    text.push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble is a digit"));
-                }
-                text
+                digits_in(&digits_of(&self.0)).to_owned()
             }
 
             /// Reads 64 hexadecimal digits without an algorithm, as used in file names of the store.
@@ -59,13 +54,14 @@ macro_rules! digest_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}:{}", $algorithm, self.hex())
+                f.write_str(concat!($algorithm, ":"))?;
+                f.write_str(digits_in(&digits_of(&self.0)))
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($name), &self.hex()[..12])
+                write!(f, "{}({})", stringify!($name), &digits_in(&digits_of(&self.0))[..12])
             }
         }
 
@@ -133,6 +129,21 @@ impl FileDigest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
+}
+
+/// Returns the hexadecimal digits of a digest; no room is asked for, for there are listings of many.
+fn digits_of(bytes: &[u8; 32]) -> [u8; 64] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; 64];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    digits
+}
+
+fn digits_in(digits: &[u8; 64]) -> &str {
+    std::str::from_utf8(digits).expect("digits are ASCII")
 }
 
 fn parse_hex(text: &str) -> Option<[u8; 32]> {

@@ -98,6 +98,13 @@ pub(super) struct Scanned {
     pub(super) wanted: Option<Vec<LayerPath>>,
 }
 
+impl Scanned {
+    /// Returns how many objects there are.
+    pub(super) fn count(&self) -> usize {
+        self.directories.values().map(Vec::len).sum()
+    }
+}
+
 struct Scan<'a> {
     path: &'a Path,
     root: &'a Beneath,
@@ -148,10 +155,10 @@ pub(super) fn scan(
         scanned = scan.walk()?;
     }
     scan.hash(&mut scanned)?;
-    if let (Some(store), Some(cache_path)) = (options.store, &cache_path)
+    if let (Some(store), Some(cache_path)) = (options.store, cache_path)
         && (scan.is_news.load(Ordering::Relaxed) || scan.has_lost_directories(&scanned))
     {
-        store.shared.write(cache_path, &scan.encode(&scanned))?;
+        store.shared.write_later(cache_path, scan.encode(&scanned))?;
     }
     Ok(scanned)
 }
@@ -304,7 +311,7 @@ impl Scan<'_> {
 
     /// Encodes what is known now; of what was not wanted this time, what was known.
     fn encode(&self, scanned: &Scanned) -> Vec<u8> {
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(scanned.count());
         let mut paths: Vec<&[u8]> = scanned.directories.keys().map(Vec::as_slice).collect();
         if self.wanted.is_some() {
             paths.extend(self.cache.directories().filter(|path| !scanned.directories.contains_key(*path)));

@@ -17,6 +17,8 @@ use mica_image::FileDigest;
 use rustix::fs::{FileType, Stat};
 
 const MAGIC: &[u8] = b"mica stat cache 1\n";
+/// About what a file takes.
+const USUAL_CHILD: usize = 112;
 const PROVEN: u8 = 1;
 const FILE: u8 = 2;
 
@@ -103,7 +105,7 @@ impl StatCache {
             return None;
         }
         let mut reader = Reader { bytes: &bytes[..body], at: MAGIC.len() };
-        let (mut directories, mut children) = (HashMap::new(), Vec::new());
+        let (mut directories, mut children) = (HashMap::new(), Vec::with_capacity(body / USUAL_CHILD));
         while reader.at < body {
             let length = reader.u32()? as usize;
             let path = reader.take(length)?.to_vec();
@@ -165,8 +167,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new() -> Self {
-        Self { bytes: MAGIC.to_vec() }
+    /// Starts one of about so many files and directories.
+    pub(super) fn new(children: usize) -> Self {
+        let mut bytes = Vec::with_capacity(MAGIC.len() + children * USUAL_CHILD);
+        bytes.extend(MAGIC);
+        Self { bytes }
     }
 
     /// Adds a directory; its children come in the order of their names.
@@ -266,7 +271,7 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let (file, directory) = (known(2, Some(FileDigest::of(b"abc"))), known(3, None));
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(1);
         writer.directory(b"", [(&b"a"[..], &directory), (b"z", &file)].into_iter());
         writer.directory(b"a", std::iter::empty());
         writer.finish()

@@ -49,7 +49,8 @@ impl ContextTree {
         proof: ProofLimit,
     ) -> Result<Self, ScanError> {
         let mut scanned = scan(path, &root, options, proof)?;
-        let mut builder = Builder { scanned: &mut scanned, entries: Vec::new(), links: HashMap::new() };
+        let entries = Vec::with_capacity(1 + scanned.count());
+        let mut builder = Builder { scanned: &mut scanned, entries, links: HashMap::new() };
         builder.root();
         builder.children(&[]);
         let Builder { entries, links, .. } = builder;

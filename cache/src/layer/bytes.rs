@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mica_image::fault::{Point, reach};
-use mica_image::index::{Bytes, Entry, LayerPath, Node};
+use mica_image::index::{Bytes, Entry, LayerIndex, LayerPath, Node};
 use mica_image::tar::{TarOptions, WriteTarError, write_layer};
 use mica_image::tree::TreeLayer;
 use mica_image::{DiffId, LayerId};
@@ -38,6 +38,11 @@ impl LayerStore {
 
     /// Returns the digest of a layer's tar: computed once for a layer made here, as it came for an imported one.
     pub fn diff_id(&self, layer: &TreeLayer) -> Result<DiffId, LayerError> {
+        self.diff_id_of(layer, None)
+    }
+
+    /// The same for a layer whose index may be at hand.
+    pub fn diff_id_of(&self, layer: &TreeLayer, index: Option<LayerIndex>) -> Result<DiffId, LayerError> {
         let found = self.require(&layer.id)?;
         if let Some(diff_id) = layer.diff_id {
             return Ok(diff_id);
@@ -46,7 +51,7 @@ impl LayerStore {
         if let Some(known) = read_sealed(&path)? {
             return Ok(known);
         }
-        let index = found.load_index()?;
+        let index = index.map_or_else(|| found.load_index(), Ok)?;
         let reader = self.reader();
         let diff_id = mica_image::tar::diff_id(
             &index,

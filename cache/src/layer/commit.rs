@@ -35,6 +35,8 @@ pub struct Committed {
     pub layer: Layer,
     /// Whether the store had it before: then that one was kept and the new one dropped.
     pub existed: bool,
+    /// Its index, if it is this one: who needs it next does not have to read it.
+    pub index: Option<LayerIndex>,
 }
 
 impl Scratch {
@@ -82,7 +84,7 @@ impl LayerStore {
     pub fn commit(&self, scratch: Scratch, index: LayerIndex, created: i64) -> Result<Committed, LayerError> {
         let id = index.layer_id();
         if let Some(layer) = self.get(&id)?.filter(|_| !self.is_promised(&id)) {
-            return Ok(Committed { layer, existed: true });
+            return Ok(Committed { layer, existed: true, index: None });
         }
         let mut index = flatten(self, index)?;
         let mut surplus = surplus_holders(&index);
@@ -90,7 +92,8 @@ impl LayerStore {
         if !surplus.is_empty() {
             self.bring_in(&scratch, &id, &mut index, &surplus)?;
         }
-        self.publish(scratch, id, &index, LayerKind::Made, created)
+        let (layer, existed) = self.publish(scratch, id, &index, LayerKind::Made, created)?;
+        Ok(Committed { layer, existed, index: (!existed).then_some(index) })
     }
 
     /// Returns the holders that need others themselves, where that makes too many layers that must stay for this one.
@@ -125,7 +128,7 @@ impl LayerStore {
         Ok(Scratch { shared: self.shared.clone(), lease, path })
     }
 
-    /// Writes index and facts into the scratch directory and renames it to its place.
+    /// Writes index and facts into the scratch directory and renames it to its place; tells whether the store had the layer.
     pub(super) fn publish(
         &self,
         scratch: Scratch,
@@ -133,7 +136,7 @@ impl LayerStore {
         index: &LayerIndex,
         kind: LayerKind,
         created: i64,
-    ) -> Result<Committed, LayerError> {
+    ) -> Result<(Layer, bool), LayerError> {
         for holder in index.holders() {
             self.fulfil(&holder)?;
         }
@@ -144,8 +147,7 @@ impl LayerStore {
             reach(Point::IndexWrite).and_then(|()| std::fs::write(&path, bytes)).at("write", &path)?;
         }
         let existed = !self.place(&scratch, &id, &meta)?;
-        let layer = self.require(&id)?;
-        Ok(Committed { layer, existed })
+        Ok((self.require(&id)?, existed))
     }
 
     /// Renames the scratch directory to the layer's place; false if a usable layer is there already.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mica_image::index::{LayerPath, RawFile, compare_paths};
+use mica_image::index::{LayerPath, RawFile, RawIndex, compare_paths};
 use mica_image::{FileDigest, LayerId};
 
 use super::error::LayerError;
@@ -23,30 +23,41 @@ pub struct Wanted<'a> {
 pub type Place = (LayerId, LayerPath);
 
 impl LayerStore {
-    /// Returns for each of `wanted`, which are in index order, where its bytes lie; those of `layers` that come first win. Layers
-    /// that are not there (any more) hold nothing.
+    /// Returns for each of `wanted`, which are in index order, where its bytes lie; the first of `layers` that has them wins, whose
+    /// index is read once. Layers that are not there (any more) hold nothing.
     pub fn held(&self, layers: &[LayerId], wanted: &[Wanted<'_>]) -> Result<Vec<Option<Place>>, LayerError> {
         let mut places = vec![None; wanted.len()];
-        let mut there = Vec::new();
         for id in layers {
-            there.extend(self.get(id)?);
+            if places.iter().all(Option::is_some) {
+                break;
+            }
+            if let Some(layer) = self.get(id)? {
+                look_in(&layer, wanted, &mut places)?;
+            }
         }
-        for layer in &there {
-            by_path(layer, wanted, &mut places)?;
-        }
-        by_content(&there, wanted, &mut places)?;
         Ok(places)
     }
 }
 
-/// Finds files that are where they were: most of them. Both are in index order, and gone through once.
-fn by_path(layer: &Layer, wanted: &[Wanted<'_>], places: &mut [Option<Place>]) -> Result<(), LayerError> {
-    let mut missing = wanted.iter().zip(places).filter(|(_, place)| place.is_none()).peekable();
-    if missing.peek().is_none() {
-        return Ok(());
-    }
+/// Finds files where they were in a layer, most of them; and the others wherever they are in it.
+fn look_in(layer: &Layer, wanted: &[Wanted<'_>], places: &mut [Option<Place>]) -> Result<(), LayerError> {
     let raw = layer.raw_index()?;
+    by_path(layer, &raw, wanted, places)?;
+    by_content(layer, &raw, wanted, places)
+}
+
+/// Both are in index order, and gone through once.
+fn by_path(
+    layer: &Layer,
+    raw: &RawIndex,
+    wanted: &[Wanted<'_>],
+    places: &mut [Option<Place>],
+) -> Result<(), LayerError> {
+    let mut missing = wanted.iter().zip(places).filter(|(_, place)| place.is_none()).peekable();
     for file in raw.files() {
+        if missing.peek().is_none() {
+            break;
+        }
         let file = file.map_err(|source| layer.index_error(source))?;
         while missing.next_if(|(wanted, _)| compare_paths(wanted.path, file.path).is_lt()).is_some() {}
         if let Some((_, place)) =
@@ -58,28 +69,23 @@ fn by_path(layer: &Layer, wanted: &[Wanted<'_>], places: &mut [Option<Place>]) -
     Ok(())
 }
 
-/// Finds the others wherever they are.
 fn by_content(
-    layers: &[Layer],
+    layer: &Layer,
+    raw: &RawIndex,
     wanted: &[Wanted<'_>],
     places: &mut [Option<Place>],
 ) -> Result<(), LayerError> {
     let mut missing: HashMap<(FileDigest, u64), Vec<usize>> = HashMap::new();
-    if !layers.is_empty() {
-        for (position, wanted) in wanted.iter().enumerate().filter(|(at, _)| places[*at].is_none()) {
-            missing.entry((wanted.digest, wanted.size)).or_default().push(position);
-        }
+    for (position, wanted) in wanted.iter().enumerate().filter(|(at, _)| places[*at].is_none()) {
+        missing.entry((wanted.digest, wanted.size)).or_default().push(position);
     }
-    for layer in layers {
+    for file in raw.files() {
         if missing.is_empty() {
             break;
         }
-        let raw = layer.raw_index()?;
-        for file in raw.files() {
-            let file = file.map_err(|source| layer.index_error(source))?;
-            for position in missing.remove(&(file.digest, file.size)).into_iter().flatten() {
-                places[position] = Some(place_of(layer, &file));
-            }
+        let file = file.map_err(|source| layer.index_error(source))?;
+        for position in missing.remove(&(file.digest, file.size)).into_iter().flatten() {
+            places[position] = Some(place_of(layer, &file));
         }
     }
     Ok(())

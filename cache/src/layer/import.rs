@@ -58,8 +58,7 @@ impl LayerStore {
                 // Without the tar it came in the layer would be there, and its bytes nowhere.
                 let path = scratch.path().join("instances").join(diff_id.hex());
                 rename_over(&self.shared.lease()?.fresh_file_with(&instance)?, &path)?;
-                let committed = self.publish(scratch, id, &index, LayerKind::Imported, created)?;
-                (committed.layer, committed.existed)
+                self.publish(scratch, id, &index, LayerKind::Imported, created)?
             }
         };
         if existed {

@@ -159,11 +159,11 @@ impl LayerStore {
         }
         // Whatever nobody took is not part of the layer.
         crate::files::remove_tree(&spooled)?;
-        let committed = self.publish(scratch, *id, &index, LayerKind::Made, promised.created)?;
-        if !committed.existed {
+        let (layer, existed) = self.publish(scratch, *id, &index, LayerKind::Made, promised.created)?;
+        if !existed {
             let path = layer_directory(&self.shared, id).join(diff_id_file(promised.tar.clamp));
             self.shared.write(&path, &seal(&promised.diff_id))?;
-            committed.layer.remember_compressed(&promised.diff_id, &promised.codec, &promised.blob)?;
+            layer.remember_compressed(&promised.diff_id, &promised.codec, &promised.blob)?;
         }
         Ok(())
     }

@@ -58,6 +58,8 @@ pub struct Snapshot {
     scratch: Scratch,
     lowers: Vec<PathBuf>,
     start: FsTime,
+    /// Bytes the disk had left then.
+    room: u64,
 }
 
 impl LayerStore {
@@ -74,7 +76,8 @@ impl LayerStore {
             take_attributes(&scratch.files(), &root.entry, self.shared.ownership)?;
         }
         let start = self.shared.fs_time()?;
-        Ok(Snapshot { scratch, lowers, start })
+        let room = room(&scratch.files())?;
+        Ok(Snapshot { scratch, lowers, start, room })
     }
 
     /// Makes a layer of what the step wrote into `snapshot`; `parent` is the tree it was prepared from.
@@ -132,8 +135,12 @@ impl Snapshot {
     /// Returns whether the disk has as much room left as what the step wrote takes.
     pub fn leaves_room(&self) -> Result<bool, FileError> {
         let upper = self.upper();
-        let disk = rustix::fs::statvfs(&upper).at("look at", &upper)?;
-        Ok(crate::files::disk_usage(&upper) <= disk.f_bavail.saturating_mul(disk.f_frsize))
+        Ok(crate::files::disk_usage(&upper) <= room(&upper)?)
+    }
+
+    /// Returns how many bytes less the disk has left than before the step: about what it wrote, unless others wrote much too.
+    pub fn growth(&self) -> Result<u64, FileError> {
+        Ok(self.room.saturating_sub(room(&self.upper())?))
     }
 
     /// Sets the start of the step's window to now, for a step that had to wait after its snapshot was prepared.
@@ -141,6 +148,12 @@ impl Snapshot {
         self.start = self.scratch.shared().fs_time()?;
         Ok(())
     }
+}
+
+/// Returns how many bytes may be written to the disk that a file lies on.
+fn room(path: &Path) -> Result<u64, FileError> {
+    let disk = rustix::fs::statvfs(path).at("look at", path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 impl Shared {

@@ -5,10 +5,11 @@
 //! in any attribute. Otherwise it is written whole, once, into `full/`.
 
 use std::collections::{HashMap, HashSet};
+use std::iter::Peekable;
 use std::path::PathBuf;
 
 use mica_image::LayerId;
-use mica_image::index::{Entry, LayerIndex, LayerPath, Node};
+use mica_image::index::{Entry, LayerIndex, LayerPath, Node, RawIndex};
 use mica_image::tree::{Tree, TreeLayer, join};
 use serde::{Deserialize, Serialize};
 
@@ -93,17 +94,14 @@ impl LayerStore {
 
     /// Returns the layers whose directories together show exactly what the layer has, if there are such.
     fn delta(&self, layer: &Layer) -> Result<Option<Vec<LayerId>>, LayerError> {
-        let wanted = layer.load_index()?;
-        let here = self.present(layer)?;
-        let mut parts = vec![Part::of(layer.id(), &wanted.entries, &here)];
+        let mut parts = vec![self.part(layer)?];
         for holder in self.ordered_holders(layer)? {
             parts.push(self.part(&holder)?);
         }
-        if !shows(&wanted, &parts) {
-            return Ok(None);
-        }
+        let Some(shown) = shown(&parts)? else { return Ok(None) };
         // A holder of which nothing can be seen is not needed.
-        Ok(Some(parts.into_iter().filter(|part| !part.entries.is_empty()).map(|part| part.id).collect()))
+        let seen = parts.into_iter().zip(shown).filter(|(_, count)| *count > 0);
+        Ok(Some(seen.map(|(part, _)| part.layer.id()).collect()))
     }
 
     /// Orders the holders of a layer so that each comes before those that hold bytes for it.
@@ -125,11 +123,11 @@ impl LayerStore {
 
     /// Returns what a layer's own directory shows.
     fn part(&self, layer: &Layer) -> Result<Part, LayerError> {
-        let index = layer.load_index()?;
-        if layer.meta().holders.is_empty() {
-            return Ok(Part { id: layer.id(), entries: index.entries, has_unknown: false });
-        }
-        Ok(Part::of(layer.id(), &index.entries, &self.present(layer)?))
+        let present = match layer.meta().holders.is_empty() {
+            true => None,
+            false => Some(self.present(layer)?),
+        };
+        Ok(Part { layer: layer.clone(), index: layer.raw_index()?, present })
     }
 
     /// Returns the paths that exist in a layer's own directory.
@@ -188,67 +186,139 @@ impl LayerStore {
 
 /// What one directory shows.
 struct Part {
-    id: LayerId,
-    entries: Vec<Entry>,
-    /// Whether objects are there that the index does not have.
-    has_unknown: bool,
+    layer: Layer,
+    index: RawIndex,
+    /// The paths that are there, where those are not all of the layer.
+    present: Option<HashSet<LayerPath>>,
 }
+
+type Entries<'a> = Peekable<Box<dyn Iterator<Item = Result<Entry, LayerError>> + 'a>>;
 
 impl Part {
-    /// What a directory shows in which some of a layer's entries are present.
-    fn of(id: LayerId, all: &[Entry], present: &HashSet<LayerPath>) -> Self {
-        let entries: Vec<Entry> = all.iter().filter(|entry| present.contains(&entry.path)).cloned().collect();
-        let has_unknown = entries.len() < present.len();
-        Self { id, entries, has_unknown }
+    /// Reads what the layer has, in order.
+    fn all(&self) -> Entries<'_> {
+        let entries =
+            self.index.entries().map(|entry| entry.map_err(|source| self.layer.index_error(source)));
+        (Box::new(entries) as Box<dyn Iterator<Item = _>>).peekable()
     }
-}
 
-/// Whether the parts, topmost first, show exactly the entries of an index.
-fn shows(wanted: &LayerIndex, parts: &[Part]) -> bool {
-    let is_plain = |entry: &Entry| !matches!(entry.node, Node::Whiteout | Node::Directory { opaque: true });
-    let all = || parts.iter().flat_map(|part| &part.entries);
-    if parts.iter().any(|part| part.has_unknown) || !wanted.entries.iter().chain(all()).all(is_plain) {
-        return false;
+    /// Reads what of it the directory shows, in order.
+    fn shown(&self) -> Entries<'_> {
+        let is_there = |entry: &Entry| self.present.as_ref().is_none_or(|paths| paths.contains(&entry.path));
+        let entries = self.all().filter(move |entry| entry.as_ref().map_or(true, is_there));
+        (Box::new(entries) as Box<dyn Iterator<Item = _>>).peekable()
     }
-    let Some(shown) = merge(parts) else { return false };
-    let provider = |path: &[u8]| shown.get(path).map(|(part, _)| *part);
-    // A name of an inode that another directory hides would leave its number of links wrong.
-    let links_are_whole = parts.iter().enumerate().all(|(number, part)| {
-        part.entries.iter().all(|entry| match &entry.node {
-            Node::HardLink { target } => {
-                provider(&entry.path) == Some(number) && provider(target) == Some(number)
-            }
-            _ => true,
-        })
-    });
-    let is_shown =
-        |entry: &Entry| shown.get(entry.path.as_slice()).is_some_and(|(_, other)| is_equal(entry, other));
-    let mut entries = wanted.entries.iter().filter(|entry| !entry.path.is_empty());
-    let count = entries.clone().count();
-    links_are_whole && shown.len() == count && entries.all(is_shown)
-}
 
-/// Lays the parts over each other; `None` where something has another kind than what it covers.
-fn merge(parts: &[Part]) -> Option<HashMap<&[u8], (usize, &Entry)>> {
-    let mut shown: HashMap<&[u8], (usize, &Entry)> = HashMap::new();
-    for (number, part) in parts.iter().enumerate() {
-        for entry in part.entries.iter().filter(|entry| !entry.path.is_empty()) {
-            match shown.entry(&entry.path) {
-                std::collections::hash_map::Entry::Vacant(free) => drop(free.insert((number, entry))),
-                std::collections::hash_map::Entry::Occupied(above) => {
-                    if above.get().1.is_directory() != entry.is_directory() {
-                        return None;
-                    }
-                }
+    /// Returns what hard links of the directory lead to.
+    fn targets(&self) -> Result<Vec<LayerPath>, LayerError> {
+        let mut targets = Vec::new();
+        for entry in self.shown().take(if self.index.has_links() { usize::MAX } else { 0 }) {
+            if let Node::HardLink { target } = entry?.node {
+                targets.push(target);
             }
         }
+        Ok(targets)
     }
-    // A path below something that is no directory cannot be seen.
-    let is_visible = |path: &[u8]| {
-        let above = mica_image::index::parent(path);
-        above.is_empty() || shown.get(above).is_none_or(|(_, entry)| entry.is_directory())
-    };
-    shown.keys().all(|path| is_visible(path)).then_some(shown)
+}
+
+/// Tells whether the parts, topmost first, show exactly what the layer of the first of them has; if so, returns how many entries
+/// each directory has.
+///
+/// All are read in order, side by side: at every path of the layer the topmost directory that has it shows just the layer's entry,
+/// and nobody shows any other path.
+fn shown(parts: &[Part]) -> Result<Option<Vec<usize>>, LayerError> {
+    let Some(top) = parts.first() else { return Ok(None) };
+    let mut links = Links::default();
+    for part in parts {
+        links.providers.extend(part.targets()?.into_iter().map(|target| (target, None)));
+    }
+    let mut counts = vec![0; parts.len()];
+    let mut open: Vec<Entries<'_>> = parts.iter().map(Part::shown).collect();
+    let mut all = top.all();
+    loop {
+        // What is of no interest: the root belongs to whatever is mounted there.
+        let wanted = next_if(&mut all, |entry| entry.path.is_empty())?;
+        let wanted = match wanted {
+            Some(root) if !is_plain(&root) => return Ok(None),
+            Some(_) => continue,
+            None => all.next().transpose()?,
+        };
+        let mut shown: Option<Entry> = None;
+        for (number, (entries, count)) in open.iter_mut().zip(&mut counts).enumerate() {
+            if let Some(root) = next_if(entries, |entry| entry.path.is_empty())? {
+                *count += 1;
+                if !is_plain(&root) {
+                    return Ok(None);
+                }
+            }
+            let is_here = |entry: &Entry| wanted.as_ref().is_some_and(|wanted| wanted.path == entry.path);
+            let Some(entry) = next_if(entries, is_here)? else { continue };
+            *count += 1;
+            let is_covered = shown.is_some();
+            if !is_plain(&entry) || !links.are_whole(&entry, number, is_covered) {
+                return Ok(None);
+            }
+            match &shown {
+                Some(above) if above.is_directory() != entry.is_directory() => return Ok(None),
+                Some(_) => {}
+                None => shown = Some(entry),
+            }
+        }
+        match (wanted, shown) {
+            (Some(wanted), Some(shown)) if is_plain(&wanted) && is_equal(&wanted, &shown) => {}
+            (Some(_), _) => return Ok(None),
+            (None, _) => break,
+        }
+    }
+    // Whatever is left is shown and should not be.
+    for entries in &mut open {
+        if entries.next().transpose()?.is_some() {
+            return Ok(None);
+        }
+    }
+    // Objects may be there that no index has.
+    let is_known =
+        |(part, count): (&Part, &usize)| part.present.as_ref().is_none_or(|paths| paths.len() <= *count);
+    Ok(parts.iter().zip(&counts).all(is_known).then_some(counts))
+}
+
+/// Takes the next entry if it is wanted.
+fn next_if(
+    entries: &mut Entries<'_>,
+    is_wanted: impl FnOnce(&Entry) -> bool,
+) -> Result<Option<Entry>, LayerError> {
+    match entries.peek() {
+        Some(Ok(entry)) if !is_wanted(entry) => Ok(None),
+        None => Ok(None),
+        Some(_) => entries.next().transpose(),
+    }
+}
+
+/// Neither hides nor removes what is below.
+fn is_plain(entry: &Entry) -> bool {
+    !matches!(entry.node, Node::Whiteout | Node::Directory { opaque: true })
+}
+
+/// A name of an inode that another directory hides would leave its number of links wrong: all names have to be shown by one directory.
+#[derive(Default)]
+struct Links {
+    /// What hard links lead to, and which directory shows it.
+    providers: HashMap<LayerPath, Option<usize>>,
+}
+
+impl Links {
+    /// Takes notice of an entry of the directory with this number; false if links are hidden.
+    fn are_whole(&mut self, entry: &Entry, number: usize, is_covered: bool) -> bool {
+        if let Some(provider) = self.providers.get_mut(&entry.path) {
+            provider.get_or_insert(number);
+        }
+        match &entry.node {
+            Node::HardLink { target } => {
+                !is_covered && self.providers.get(target).copied().flatten() == Some(number)
+            }
+            _ => true,
+        }
+    }
 }
 
 fn is_equal(a: &Entry, b: &Entry) -> bool {

@@ -46,6 +46,7 @@ pub(crate) mod history;
 pub(crate) mod image_index;
 pub(crate) mod images;
 mod import;
+mod listing;
 pub(crate) mod load;
 pub(crate) mod lock;
 pub(crate) mod login;

@@ -110,6 +110,9 @@ pub enum PlaceError {
     Tree(#[from] TreeError),
 }
 
+/// As many directories are rarely above what is placed.
+const DIRECTORIES_ABOVE: usize = 16;
+
 /// Places `selections`, in order, on `destination`.
 pub fn place(
     selections: &[&Selection],
@@ -117,6 +120,8 @@ pub fn place(
     options: &PlaceOptions<'_>,
 ) -> Result<Placement, PlaceError> {
     let mut placer = Placer { view: View::new(destination), options, links: HashMap::new() };
+    let count: usize = selections.iter().map(|selection| selection.count()).sum();
+    placer.view.reserve(count + DIRECTORIES_ABOVE);
     for (number, selection) in selections.iter().enumerate() {
         for (position, item) in selection.items.iter().enumerate() {
             let source = Source { selection: number, position, item };

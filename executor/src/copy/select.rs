@@ -238,10 +238,13 @@ impl Selector<'_> {
     /// Returns what is below `root`, as far as it is included and not excluded, with the directories that lead there.
     fn contents(&self, root: &[u8], include: Option<&dyn PathMatcher>) -> Result<Vec<Part>, TreeError> {
         let below = root.len() + usize::from(!root.is_empty());
-        let mut parts = Vec::new();
+        let all = self.tree.subtree(root)?;
+        // Without patterns they are all taken.
+        let count = if include.is_none() && self.exclude.is_none() { all.len() } else { 0 };
+        let mut parts = Vec::with_capacity(count);
         let mut leading: Vec<Part> = Vec::new();
         let mut skipped: Option<LayerPath> = None;
-        for found in self.tree.subtree(root)? {
+        for found in all {
             let path = found.entry.path[below..].to_vec();
             if skipped.as_ref().is_some_and(|directory| is_within(&path, directory)) {
                 continue;

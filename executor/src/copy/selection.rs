@@ -1,5 +1,6 @@
 //! A selection: what one COPY or ADD takes from one source, before anybody knows where it lands.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -80,12 +81,12 @@ pub enum Content {
 }
 
 /// One line of a selection for people: where an entry is and a digest-like summary of its state.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Listed {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Listed<'a> {
     /// The path, with the item's name.
-    pub path: String,
+    pub path: &'a str,
     /// Everything about the entry that counts.
-    pub state: String,
+    pub state: &'a str,
 }
 
 impl Selection {
@@ -145,7 +146,7 @@ impl Selection {
                 hash.part(part, &groups);
             }
         }
-        *hash.0.finalize().as_bytes()
+        hash.finish()
     }
 
     /// Returns how many entries there are.
@@ -154,16 +155,20 @@ impl Selection {
         self.items.iter().map(|item| item.parts.len()).sum()
     }
 
-    /// Returns one line for each entry, in order, to compare two selections with. They are made as they are asked for: all of
-    /// them take several times the room of the selection.
-    pub fn listing(&self) -> impl Iterator<Item = Listed> {
-        self.items.iter().flat_map(|item| {
+    /// Hands on one line for each entry, in order, to compare two selections with. All of them would take several times the room
+    /// of the selection.
+    pub fn list<E>(&self, mut take: impl FnMut(Listed<'_>) -> Result<(), E>) -> Result<(), E> {
+        let mut line = String::new();
+        for item in &self.items {
             let groups = item.link_groups();
-            item.parts.iter().map(move |part| Listed {
-                path: String::from_utf8_lossy(&item.shown_path(part)).into_owned(),
-                state: state(part, &groups),
-            })
-        })
+            for part in &item.parts {
+                line.clear();
+                put_state(&mut line, part, &groups);
+                let path = item.shown_path(part);
+                take(Listed { path: &String::from_utf8_lossy(&path), state: &line })?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -192,10 +197,11 @@ impl Item {
         first.into_iter().filter(|(_, (_, names))| *names > 1).map(|(link, (path, _))| (link, path)).collect()
     }
 
-    fn shown_path(&self, part: &Part) -> Vec<u8> {
+    fn shown_path<'a>(&'a self, part: &'a Part) -> Cow<'a, [u8]> {
         match &self.shape {
-            Shape::Named(name) => name.clone(),
-            Shape::Contents { .. } | Shape::Members => join(&self.source, &part.path),
+            Shape::Named(name) => Cow::Borrowed(name),
+            Shape::Contents { .. } | Shape::Members if self.source.is_empty() => Cow::Borrowed(&part.path),
+            Shape::Contents { .. } | Shape::Members => Cow::Owned(join(&self.source, &part.path)),
         }
     }
 }
@@ -206,24 +212,40 @@ pub(super) fn counts(xattr: &[u8]) -> bool {
     belongs_to_image(xattr) && (!local || xattr == b"security.capability")
 }
 
-/// A hasher of length-prefixed fields.
-struct Canonical(blake3::Hasher);
+/// A hasher of length-prefixed fields, which are hashed many at a time.
+struct Canonical {
+    hasher: blake3::Hasher,
+    pending: Vec<u8>,
+}
 
 impl Canonical {
+    const MANY: usize = 64 * 1024;
+
     fn new(domain: &[u8]) -> Self {
-        let mut canonical = Self(blake3::Hasher::new());
+        let mut canonical = Self { hasher: blake3::Hasher::new(), pending: Vec::with_capacity(Self::MANY) };
         canonical.bytes(domain);
         canonical
     }
 
+    fn finish(mut self) -> [u8; 32] {
+        self.hasher.update(&self.pending);
+        *self.hasher.finalize().as_bytes()
+    }
+
     fn number(&mut self, number: u64) -> &mut Self {
-        self.0.update(&number.to_le_bytes());
-        self
+        self.put(&number.to_le_bytes())
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.number(bytes.len() as u64);
-        self.0.update(bytes);
+        self.number(bytes.len() as u64).put(bytes)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> &mut Self {
+        if self.pending.len() + bytes.len() > Self::MANY {
+            self.hasher.update(&self.pending);
+            self.pending.clear();
+        }
+        self.pending.extend_from_slice(bytes);
         self
     }
 
@@ -274,9 +296,23 @@ impl Canonical {
     }
 }
 
-fn state(part: &Part, groups: &HashMap<u64, &[u8]>) -> String {
+/// Writes a number with at least so many digits: there may be a million of them, and `write!` takes most of the time then.
+fn put_number<const BASE: u64>(line: &mut String, number: u64, least: usize) {
+    // As many as 2⁶⁴ has in base 8.
+    let mut digits = [b'0'; 22];
+    let (mut at, mut rest) = (digits.len(), number);
+    while rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + (rest % BASE) as u8;
+        rest /= BASE;
+    }
+    let at = at.min(digits.len() - least);
+    digits[at..].iter().for_each(|digit| line.push(char::from(*digit)));
+}
+
+fn put_state(line: &mut String, part: &Part, groups: &HashMap<u64, &[u8]>) {
     let entry = &part.entry.entry;
-    let mut line = match &entry.node {
+    line.push_str(match &entry.node {
         Node::File { .. } => "file",
         Node::Directory { .. } => "directory",
         Node::Symlink { .. } => "symlink",
@@ -285,12 +321,20 @@ fn state(part: &Part, groups: &HashMap<u64, &[u8]>) -> String {
         Node::BlockDevice { .. } => "block device",
         Node::Fifo => "fifo",
         Node::Whiteout => "whiteout",
+    });
+    line.push(' ');
+    put_number::<8>(line, entry.mode.into(), 4);
+    line.push(' ');
+    put_number::<10>(line, entry.uid.into(), 1);
+    line.push(':');
+    put_number::<10>(line, entry.gid.into(), 1);
+    if let Node::File { size, .. } = &entry.node {
+        line.push(' ');
+        put_number::<10>(line, *size, 1);
     }
-    .to_owned();
     let mut add = |text: std::fmt::Arguments<'_>| line.write_fmt(text).expect("a string takes every text");
-    add(format_args!(" {:04o} {}:{}", entry.mode, entry.uid, entry.gid));
     match &entry.node {
-        Node::File { size, digest, .. } => add(format_args!(" {size} {digest}")),
+        Node::File { digest, .. } => add(format_args!(" {digest}")),
         Node::Symlink { target } | Node::HardLink { target } => {
             add(format_args!(" -> {}", String::from_utf8_lossy(target)));
         }
@@ -309,5 +353,4 @@ fn state(part: &Part, groups: &HashMap<u64, &[u8]>) -> String {
     if let Some(first) = part.entry.link.and_then(|link| groups.get(&link)) {
         add(format_args!(" linked with {}", String::from_utf8_lossy(first)));
     }
-    line
 }

@@ -60,6 +60,12 @@ impl<'a> View<'a> {
         Self { destination, placed: Vec::new(), positions: HashMap::new(), replaced: HashSet::new() }
     }
 
+    /// Makes room for so many entries.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.placed.reserve(count);
+        self.positions.reserve(count);
+    }
+
     /// Returns what is at `path` now. The directory above it must exist.
     pub(super) fn seen(&self, path: &[u8]) -> Result<Seen, TreeError> {
         if path.is_empty() {

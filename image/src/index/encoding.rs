@@ -281,7 +281,7 @@ impl<'a> Fields<'a> {
         self.take(length)
     }
 
-    fn entry(&mut self, holders: &[LayerId]) -> Result<Entry, IndexError> {
+    pub(super) fn entry(&mut self, holders: &[LayerId]) -> Result<Entry, IndexError> {
         let path = self.bytes()?.to_vec();
         let kind = self.u8()?;
         let [mode, uid, gid] = [self.u32()?, self.u32()?, self.u32()?];

@@ -1,7 +1,7 @@
-//! The regular files of an index, read from its form on disk one after the other: nothing is kept of those that were passed.
+//! The entries of an index, read from its form on disk one after the other: nothing is kept of those that were passed.
 
-use super::IndexError;
 use super::encoding::{CHECKSUM, Fields, Header, parse_holders};
+use super::{Entry, IndexError};
 use crate::{FileDigest, LayerId};
 
 /// An index in its form on disk, whose checksum was verified.
@@ -36,9 +36,25 @@ impl RawIndex {
 
     /// Returns the regular files in order.
     pub fn files(&self) -> impl Iterator<Item = Result<RawFile<'_>, IndexError>> {
-        let end = self.bytes.len() - CHECKSUM;
-        let mut fields = Fields { rest: &self.bytes[self.header.entries_start() as usize..end] };
+        let mut fields = self.fields();
         (0..self.header.entries).filter_map(move |_| fields.file(&self.holders).transpose())
+    }
+
+    /// Returns all entries in order.
+    pub fn entries(&self) -> impl Iterator<Item = Result<Entry, IndexError>> {
+        let mut fields = self.fields();
+        (0..self.header.entries).map(move |_| fields.entry(&self.holders))
+    }
+
+    /// Whether there are hard links among them.
+    #[must_use]
+    pub fn has_links(&self) -> bool {
+        self.header.links > 0
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        let end = self.bytes.len() - CHECKSUM;
+        Fields { rest: &self.bytes[self.header.entries_start() as usize..end] }
     }
 }
 
@@ -79,6 +95,9 @@ mod tests {
             let raw = RawIndex::new(index.encode()).unwrap();
             let found: Vec<_> = raw.files().collect::<Result<_, _>>().unwrap();
             prop_assert_eq!(found, files(&index));
+            let all: Vec<_> = raw.entries().collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(&all, &index.entries);
+            prop_assert_eq!(raw.has_links(), all.iter().any(|entry| matches!(entry.node, Node::HardLink { .. })));
         }
     }
 }

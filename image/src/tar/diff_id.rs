@@ -12,7 +12,7 @@ use crate::DiffId;
 use crate::index::{Entry, LayerIndex};
 
 /// Bytes that are hashed in one go, by the thread if there are more.
-const CHUNK: usize = 1024 * 1024;
+const CHUNK: usize = 256 * 1024;
 /// Chunks that may wait for the thread.
 const WAITING: usize = 4;
 

@@ -9,7 +9,7 @@ use super::header::{self, Fields};
 use crate::index::{Entry, LayerIndex, LayerPath, Node, Time, TimeKind, is_below, name, parent, shown};
 
 /// Headers and bytes that are handed on in one piece: a whole number of blocks.
-const PIECE: usize = 1024 * 1024;
+const PIECE: usize = 256 * 1024;
 const BLOCK: usize = 512;
 const MARKER: &[u8] = b".wh..wh..opq";
 const REMOVAL: &[u8] = b".wh.";

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use mica_cache::{CacheRecord, Store};
-use mica_executor::copy::Listed;
 use mica_image::index::{Entry, Node, name};
 use mica_image::{FileDigest, LayerId};
 
 use crate::engine::history::LookError;
+use crate::engine::listing;
 
 /// What the steps that made layers took.
 pub(super) struct Sources<'a> {
@@ -50,11 +50,10 @@ impl<'a> Sources<'a> {
             };
             let Some(detail) = &part.detail else { continue };
             let Some(bytes) = self.store.details().get(detail)? else { continue };
-            let listed = serde_json::from_slice::<Vec<Listed>>(&bytes).unwrap_or_default();
-            all.extend(listed.into_iter().map(|Listed { path, state }| Taken {
+            all.extend(listing::read(&bytes).into_iter().map(|line| Taken {
                 source: source.to_owned(),
-                path: whole_path(source, path),
-                state,
+                path: whole_path(source, line.path.into_owned()),
+                state: line.state.into_owned(),
             }));
         }
         Ok(all)

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use mica_cache::{CacheRecord, ContextTree, DetailId, OmittedFiles, Ownership, Replace, Scratch};
 use mica_executor::copy::{
-    Chmod, ContentReader, Devices, Item, Layout, Listed, Origin, Owner, PlaceOptions, Placement,
-    SelectRequest, Selection, Shape, SourcePattern, WriteOptions, expand_archives, place, resolve_owner,
-    select,
+    Chmod, ContentReader, Devices, Item, Layout, Origin, Owner, PlaceOptions, Placement, SelectRequest,
+    Selection, Shape, SourcePattern, WriteOptions, expand_archives, place, resolve_owner, select,
 };
 use mica_image::LayerId;
 use mica_image::index::{Bytes, LayerIndex, Node, Time, TimeKind};
@@ -18,11 +17,11 @@ use mica_image::root_dir::{Links, RootDir};
 use mica_image::tree::{FileTree, MergedTree, RecordingTree, TreeEntry};
 use mica_solver::graph::{CopyOp, CopySource, Unpack};
 use mica_solver::{BuildEvent, Executed, KeyParts, LeftOutFiles, Step, StepId, StepInputs, StepResult};
-use serde::Serializer as _;
 
 use super::held::name_held;
 use super::source::SourceFiles;
 use super::{Shared, StepError, Work};
+use crate::engine::listing;
 use crate::engine::patterns::DockerfilePatterns;
 use crate::environment::now;
 
@@ -135,17 +134,10 @@ pub(super) fn select_from(
 pub(super) fn details(shared: &Shared, step: StepId) -> Result<BTreeMap<String, DetailId>, StepError> {
     let mut details = BTreeMap::new();
     for taken in shared.taken(step).iter() {
-        let listing = written(taken.selection.listing());
-        details.insert(taken.part.clone(), shared.store.details().put(&listing)?);
+        let listing = shared.store.details().put_with(|out| listing::write(&taken.selection, out))?;
+        details.insert(taken.part.clone(), listing);
     }
     Ok(details)
-}
-
-/// Writes a listing as it is stored: a JSON array.
-fn written(listing: impl Iterator<Item = Listed>) -> Vec<u8> {
-    let mut serializer = serde_json::Serializer::new(Vec::new());
-    serializer.collect_seq(listing).expect("a listing is plain text");
-    serializer.into_inner()
 }
 
 /// Places and writes what was taken, and records the layer under the facts that placing it read.
@@ -208,7 +200,7 @@ pub(super) fn store(
     work.storing();
     let committed = layers.commit(scratch, index, seconds_now().0)?;
     let layer = committed.layer.id();
-    let result = work.result(layer);
+    let result = work.result(layer, committed.index);
     record(work, layer, conditions, None)?;
     Ok(Executed {
         result,

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mica_cache::Store;
+use mica_image::index::LayerIndex;
 use mica_image::tree::TreeLayer;
 use mica_solver::graph::{BuildGraph, Target};
 use mica_solver::{StepId, StepResult};
@@ -47,8 +48,8 @@ impl DiffIds {
         Self { wanted, permits, flush, clamp, begun: Mutex::default() }
     }
 
-    /// Starts with the layer that `step` made, unless that was done.
-    pub(super) fn start(&self, store: &Store, step: StepId, result: &StepResult) {
+    /// Starts with the layer that `step` made, whose index may be at hand, unless that was done.
+    pub(super) fn start(&self, store: &Store, step: StepId, result: &StepResult, index: Option<LayerIndex>) {
         let StepResult::Tree(tree) = result else { return };
         let Some(layer) = tree.last().filter(|_| self.wanted.contains(&step)).cloned() else { return };
         let layer = TreeLayer { clamp: self.clamp, ..layer };
@@ -60,11 +61,11 @@ impl DiffIds {
         begun.tasks.spawn(async move {
             // The semaphore is never closed.
             let _permit = permits.acquire_owned().await;
-            blocking(move || compute(&store, &layer)).await;
+            blocking(move || compute(&store, &layer, index)).await;
         });
     }
 
-    /// Has the disk take the layer of so many bytes that `step` has just made, if it is large and will stay.
+    /// Has the disk take the layer of so many bytes that `step` is about to make or has just made, if it is large and will stay.
     pub(super) fn flush(&self, store: &Store, step: StepId, bytes: u64) {
         if bytes < LARGE || !self.wanted.contains(&step) {
             return;
@@ -85,8 +86,8 @@ impl DiffIds {
     }
 }
 
-fn compute(store: &Store, layer: &TreeLayer) {
-    if let Err(error) = store.layers().diff_id(layer) {
+fn compute(store: &Store, layer: &TreeLayer, index: Option<LayerIndex>) {
+    if let Err(error) = store.layers().diff_id_of(layer, index) {
         tracing::debug!(layer = %layer.id, %error, "the tar of a new layer cannot be hashed yet");
     }
 }

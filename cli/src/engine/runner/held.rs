@@ -16,7 +16,8 @@ pub(super) fn name_held(work: &Work, placement: &mut Placement) -> Result<(), St
     if earlier.is_empty() || missing.is_empty() {
         return Ok(());
     }
-    let files: Vec<Wanted<'_>> = missing.iter().filter_map(|&at| wanted(&placement.entries[at])).collect();
+    let mut files: Vec<Wanted<'_>> = Vec::with_capacity(missing.len());
+    files.extend(missing.iter().filter_map(|&at| wanted(&placement.entries[at])));
     let places = work.shared.store.layers().held(&earlier, &files)?;
     for (at, place) in missing.into_iter().zip(places) {
         if let (Some((layer, path)), Node::File { bytes, .. }) =

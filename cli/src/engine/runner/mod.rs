@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mica_cache::{CacheRecord, KeyPart as RecordPart, PlaceId, RecordKey, Store, TreeHash};
 use mica_image::LayerId;
+use mica_image::index::LayerIndex;
 use mica_image::tree::Tree;
 use mica_solver::graph::{BuildGraph, Target};
 use mica_solver::{
@@ -238,6 +239,11 @@ impl Shared {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(step, Arc::new(taken));
     }
 
+    /// Forgets what a step took: it is done.
+    fn forget_taken(&self, step: StepId) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&step);
+    }
+
     /// Empties a cache mount once a build, so that later steps of the build meet what earlier ones left there.
     fn empty_cache_mount(&self, name: &str) -> Result<(), StepError> {
         let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
@@ -333,6 +339,7 @@ impl StepRunner for EngineRunner {
             Some(lookup::Hit { result, left_out }) => {
                 shared.note_met(&key);
                 shared.note_tree(step.id, &result);
+                shared.forget_taken(step.id);
                 Ok(Lookup::Hit { result, left_out })
             }
             None => {
@@ -373,7 +380,8 @@ impl StepRunner for EngineRunner {
         self.shared.note_tree(step.id, &executed.result);
         self.shared.diff_ids.flush(&self.shared.store, step.id, executed.bytes);
         // Where another build did the work, the digest may still be missing.
-        self.shared.diff_ids.start(&self.shared.store, step.id, &executed.result);
+        self.shared.diff_ids.start(&self.shared.store, step.id, &executed.result, None);
+        self.shared.forget_taken(step.id);
         Ok(executed)
     }
 }
@@ -408,10 +416,11 @@ impl Work {
         Ok(Turn::Ours(lock))
     }
 
-    /// Returns the step's result once its layer is stored, and has the digest of the layer's tar computed from now on.
-    fn result(&self, layer: LayerId) -> StepResult {
+    /// Returns the step's result once its layer is stored, and has the digest of the layer's tar computed from now on; by its
+    /// index, if that is at hand.
+    fn result(&self, layer: LayerId, index: Option<LayerIndex>) -> StepResult {
         let result = lookup::with_layer(&self.inputs.parent, layer);
-        self.shared.diff_ids.start(&self.shared.store, self.step.id, &result);
+        self.shared.diff_ids.start(&self.shared.store, self.step.id, &result, index);
         result
     }
 

@@ -3,17 +3,16 @@
 //! The nearest record is, of those last seen at the step's place and the places around it, the one whose parts differ least. What
 //! this build's other steps are does not count: they are explained themselves.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use mica_cache::{CacheRecord, DetailId, KeyPart};
-use mica_executor::copy::Listed;
 use mica_image::tree::{Tree, first_broken};
 use mica_solver::{KeyParts, Step};
 
 use super::{Shared, StepError};
 use crate::engine::cause::{Cause, CauseKind, ChangedFile, FileFate};
 use crate::engine::exchange::{has_value, portable_parts};
+use crate::engine::listing::{self, Line};
 
 /// How many records of one place are compared.
 const RECORDS_OF_A_PLACE: usize = 3;
@@ -296,10 +295,11 @@ impl Explaining<'_> {
     fn files(&self, part: &str, detail: &DetailId, otherwise: String) -> Result<Cause, StepError> {
         let plain = Cause::new(CauseKind::Files, otherwise);
         let Some(bytes) = self.shared.store.details().get(detail)? else { return Ok(plain) };
-        let Ok(old) = serde_json::from_slice::<Vec<OldLine<'_>>>(&bytes) else { return Ok(plain) };
         let taken = self.shared.taken(self.step.id);
         let Some(new) = taken.iter().find(|taken| taken.part == part) else { return Ok(plain) };
-        let files = compare(&old, new.selection.listing());
+        let listing = listing::written(&new.selection);
+        let (old_lines, new_lines) = listing::differing(&bytes, &listing);
+        let files = compare(&old_lines, &new_lines);
         if files.is_empty() {
             return Ok(plain);
         }
@@ -341,25 +341,16 @@ fn short(text: &str) -> String {
     }
 }
 
-/// A line of the listing in a record, mostly where it was read to.
-#[derive(serde::Deserialize)]
-struct OldLine<'a> {
-    #[serde(borrow)]
-    path: Cow<'a, str>,
-    #[serde(borrow)]
-    state: Cow<'a, str>,
-}
-
-/// Tells what became of each path. Of the new lines only those that differ are kept.
-fn compare(old: &[OldLine<'_>], new: impl Iterator<Item = Listed>) -> Vec<ChangedFile> {
+/// Tells what became of each path.
+fn compare(old: &[Line<'_>], new: &[Line<'_>]) -> Vec<ChangedFile> {
     let mut before: HashMap<&str, (&str, bool)> =
         old.iter().map(|line| (&*line.path, (&*line.state, false))).collect();
-    let mut after: BTreeMap<String, String> = BTreeMap::new();
-    for Listed { path, state } in new {
-        match before.get_mut(&*path) {
+    let mut after: BTreeMap<&str, &str> = BTreeMap::new();
+    for Line { path, state } in new {
+        match before.get_mut(&**path) {
             Some((old, seen)) if *old == state => {
                 *seen = true;
-                after.remove(&path);
+                after.remove(&**path);
             }
             Some((_, seen)) => {
                 *seen = true;
@@ -372,9 +363,9 @@ fn compare(old: &[OldLine<'_>], new: impl Iterator<Item = Listed>) -> Vec<Change
     let mut gone: BTreeMap<&str, &str> = gone.map(|(path, (state, _))| (*path, *state)).collect();
     let mut changes = Vec::new();
     for (path, state) in after {
-        let change = match before.get(&*path) {
-            Some((old, _)) => FileFate::Changed(aspects(old, &state)),
-            None => match renamed(&gone, &state) {
+        let change = match before.get(path) {
+            Some((old, _)) => FileFate::Changed(aspects(old, state)),
+            None => match renamed(&gone, state) {
                 Some(old) => {
                     gone.remove(old);
                     FileFate::Renamed(old.to_owned())
@@ -382,7 +373,7 @@ fn compare(old: &[OldLine<'_>], new: impl Iterator<Item = Listed>) -> Vec<Change
                 None => FileFate::New,
             },
         };
-        changes.push(ChangedFile { path, change });
+        changes.push(ChangedFile { path: path.to_owned(), change });
     }
     let gone = gone.into_keys().map(|path| ChangedFile { path: path.to_owned(), change: FileFate::Gone });
     changes.extend(gone);
@@ -427,8 +418,8 @@ fn aspects(old: &str, new: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn listed(path: &str, state: &str) -> Listed {
-        Listed { path: path.into(), state: state.into() }
+    fn line<'a>(path: &'a str, state: &'a str) -> Line<'a> {
+        Line { path: path.into(), state: state.into() }
     }
 
     fn part(name: &str, value: &str) -> KeyPart {
@@ -444,18 +435,15 @@ mod tests {
     #[test]
     fn files_are_compared_by_path() {
         let old = ["file 0644 0:0 1 x", "file 0644 0:0 1 x", "file 0644 0:0 1 x", "file 0644 0:0 1 z"];
-        let old: Vec<_> = ["a", "b", "c", "e"]
-            .iter()
-            .zip(old)
-            .map(|(path, state)| OldLine { path: (*path).into(), state: state.into() })
-            .collect();
+        let old: Vec<_> =
+            ["a", "b", "c", "e"].iter().zip(old).map(|(path, state)| line(path, state)).collect();
         let new = [
-            listed("a", "file 0644 0:0 1 y"),
-            listed("b", "file 0755 0:0 1 x @5.0"),
-            listed("d", "file 0644 0:0 2 w"),
-            listed("f", "file 0644 0:0 1 z"),
+            line("a", "file 0644 0:0 1 y"),
+            line("b", "file 0755 0:0 1 x @5.0"),
+            line("d", "file 0644 0:0 2 w"),
+            line("f", "file 0644 0:0 1 z"),
         ];
-        let words: Vec<String> = compare(&old, new.into_iter()).iter().map(ChangedFile::words).collect();
+        let words: Vec<String> = compare(&old, &new).iter().map(ChangedFile::words).collect();
         let expected = [
             "`a` changed (content)",
             "`b` changed (mode, time)",

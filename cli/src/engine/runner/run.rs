@@ -95,12 +95,13 @@ fn run(work: &Work, cancel: &Cancel) -> Result<Executed, StepError> {
     }
     let duration = begin.elapsed();
     work.storing();
+    shared.diff_ids.flush(&shared.store, work.step.id, snapshot.growth()?);
     let parent = layers.tree(&work.inputs.parent)?;
     let noise = shared.request.reproducible.as_ref().map(NoiseFilter::new).unwrap_or_default();
     let committed =
         layers.commit_upper(snapshot, &parent, &|written| noise.covers(written), copy::seconds_now().0)?;
     let left_out = noise.into_found();
-    let result = work.result(committed.layer.id());
+    let result = work.result(committed.layer.id(), committed.index);
     drop((prepared.leases, prepared.sockets));
     let ran = copy::Ran { started, duration, left_out: left_out.clone() };
     copy::record(work, committed.layer.id(), Vec::new(), Some(ran))?;

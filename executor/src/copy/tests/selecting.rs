@@ -4,7 +4,7 @@ use mica_image::index::{Time, TimeKind};
 
 use super::support::{Copy, copy};
 use super::tree::TestTree;
-use crate::copy::Selection;
+use crate::copy::{Listed, Selection};
 
 /// The items of a selection, each as `source: path path …`.
 fn chosen(copy: &Copy<'_>, source: &TestTree) -> Vec<String> {
@@ -220,8 +220,12 @@ fn a_listing_says_everything_that_counts() {
         .link("d/l", "f")
         .owner("d/f", 5, 6);
     let selection = copy(&["d", "d/l"]).select(&tree).unwrap();
-    let listing: Vec<_> = selection.listing().collect();
-    let lines: Vec<_> = listing.iter().map(|line| format!("{} = {}", line.path, line.state)).collect();
+    let mut lines = Vec::new();
+    let take = |line: Listed<'_>| {
+        lines.push(format!("{} = {}", line.path, line.state));
+        Ok::<_, std::convert::Infallible>(())
+    };
+    selection.list(take).unwrap();
     let x = mica_image::FileDigest::of(b"x");
     assert_eq!(
         lines,

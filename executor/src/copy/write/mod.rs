@@ -126,6 +126,8 @@ pub fn write(
     writer.fill_directories()?;
     writer.link_names()?;
     writer.finish_directories()?;
-    let entries = placement.entries.into_iter().map(|placed| placed.entry).collect();
+    let mut entries: Vec<Entry> = placement.entries.into_iter().map(|placed| placed.entry).collect();
+    // They are collected where the larger values were, and stay for as long as the layer's tar is hashed.
+    entries.shrink_to_fit();
     Ok(LayerIndex::from_entries(entries)?)
 }
