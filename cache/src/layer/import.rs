@@ -121,6 +121,17 @@ impl LayerStore {
         let (instance, blob) = self.stored_instance(layer)?;
         let scratch = self.begin()?;
         let spool = self.spool(layer, &instance, blob, &scratch)?;
+        self.place_spooled(layer, &spool, &scratch, files)
+    }
+
+    /// Makes a layer's directory of the files of one of its tars.
+    pub(super) fn place_spooled(
+        &self,
+        layer: &Layer,
+        spool: &Spool,
+        scratch: &Scratch,
+        files: &Path,
+    ) -> Result<(), LayerError> {
         let index = layer.load_index()?;
         let missing = || io::Error::new(io::ErrorKind::InvalidData, "not in the blob");
         let source = |entry: &mica_image::index::Entry| match &entry.node {

@@ -21,6 +21,7 @@ mod promise;
 mod search;
 mod snapshot;
 mod store;
+mod unpacking;
 mod upper;
 mod view;
 mod write;
@@ -35,6 +36,7 @@ pub use meta::{CompressedBlob, Instance, LayerKind, LayerMeta};
 pub use promise::{Promise, Supplier};
 pub use snapshot::{FsTime, Snapshot, StepWindow};
 pub use store::{Layer, LayerStore};
+pub use unpacking::Unpacking;
 pub use upper::{LeftOut, UpperError, Written};
 
 pub(crate) use derived::is_ready as is_derived_ready;

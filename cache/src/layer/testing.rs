@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use mica_image::index::{Bytes, Entry, LayerIndex, LayerPath, Node, Time, TimeKind};
-use mica_image::tar::{IndexOnly, TarLimits, TarOptions, read_layer};
+use mica_image::tar::{IndexOnly, LayerSink, TarLimits, TarOptions, read_layer};
 use mica_image::{ContentDigest, DiffId, FileDigest, LayerId};
 
 use super::{Committed, ImportedBlob, Layer, LayerStore};
@@ -103,11 +103,20 @@ pub(crate) fn commit(layers: &LayerStore, entries: Vec<Entry>, contents: &[(&str
 
 /// Imports a layer from its tar, in a blob of its own.
 pub(crate) fn import(store: &Store, tar: &[u8]) -> (Layer, DiffId, ContentDigest) {
+    import_into(store, tar, &mut IndexOnly)
+}
+
+/// The same, giving the bytes of its files to `sink`.
+pub(crate) fn import_into(
+    store: &Store,
+    tar: &[u8],
+    sink: &mut dyn LayerSink,
+) -> (Layer, DiffId, ContentDigest) {
     let mut gzip = mica_image::compress::GzipEncoder::new(Vec::new(), 6, 1).unwrap();
     gzip.write_all(tar).unwrap();
     let blob = gzip.finish().unwrap();
     let digest = store.blobs().put(&blob).unwrap();
-    let index = read_layer(tar, &TarLimits::default(), &mut IndexOnly).unwrap();
+    let index = read_layer(tar, &TarLimits::default(), sink).unwrap();
     let diff_id = DiffId::from_bytes(*ContentDigest::of(tar).as_bytes());
     let imported = ImportedBlob { digest, size: blob.len() as u64, media_type: "gzip".into() };
     let layer = store.layers().import(index, diff_id, imported, &Vec::new(), 5).unwrap();

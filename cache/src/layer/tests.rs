@@ -12,7 +12,9 @@ use mica_image::tree::{FileTree, TreeLayer};
 use mica_image::{ContentDigest, DiffId, LayerId};
 use proptest::prelude::*;
 
-use super::testing::{base_tar, commit, directory, entry, file, file_in, import, store, symlink};
+use super::testing::{
+    base_tar, commit, directory, entry, file, file_in, import, import_into, store, symlink,
+};
 use super::view::View;
 use super::{LayerError, LayerStore, MAX_HOLDERS, Place, Wanted};
 use crate::Store;
@@ -357,7 +359,31 @@ fn an_imported_layer_is_unpacked_when_somebody_looks_inside() {
     let (imported, diff_id, _) = import(&store, &base_tar());
     assert!(!imported.directory().join("files").exists());
     assert_eq!(layers.instance(&imported.id(), &diff_id).unwrap().unwrap().diff_id, diff_id);
-    let files = layers.ensure_files(&imported.id()).unwrap();
+    layers.ensure_files(&imported.id()).unwrap();
+    assert_is_unpacked(&store, &imported, diff_id);
+}
+
+#[test]
+fn a_layer_that_is_unpacked_while_it_comes_is_like_one_that_is_unpacked_later() {
+    let (_home, store) = store();
+    let layers = store.layers();
+    let mut unpacking = layers.begin_unpacking().unwrap();
+    let (imported, diff_id, blob) = import_into(&store, &base_tar(), unpacking.sink());
+    layers.keep_unpacked(&imported.id(), unpacking).unwrap();
+    // It is not needed any more.
+    store.blobs().remove(&blob).unwrap();
+    assert_is_unpacked(&store, &imported, diff_id);
+
+    let directory = imported.directory().join("files");
+    let made = fs::metadata(&directory).unwrap().ino();
+    let mut again = layers.begin_unpacking().unwrap();
+    import_into(&store, &base_tar(), again.sink());
+    layers.keep_unpacked(&imported.id(), again).unwrap();
+    assert_eq!(fs::metadata(&directory).unwrap().ino(), made, "what is there stays");
+}
+
+fn assert_is_unpacked(store: &Store, imported: &super::Layer, diff_id: DiffId) {
+    let files = store.layers().ensure_files(&imported.id()).unwrap();
     assert_eq!(fs::read(files.join("usr/a")).unwrap(), b"hello");
     assert_eq!(fs::metadata(files.join("usr/a")).unwrap().mode() & 0o7777, 0o4755);
     assert_eq!(fs::metadata(files.join("usr/link")).unwrap().nlink(), 2);

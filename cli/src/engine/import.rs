@@ -1,13 +1,14 @@
-//! Layers from elsewhere: one pass over a blob stores it, verifies it and indexes what is in it; no file is made.
+//! Layers from elsewhere: one pass over a blob stores it, verifies it and indexes what is in it; where a step will look inside, it
+//! makes the layer's files too.
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mica_cache::layer::ImportedBlob;
 use mica_cache::{BlobError, LayerError, Store};
-use mica_image::compress::{Codec, Decoder};
+use mica_image::compress::{Codec, Decoder, ReadAhead};
 use mica_image::index::LayerIndex;
-use mica_image::tar::{DiffIdReader, IndexOnly, TarError, TarLimits, read_layer};
+use mica_image::tar::{DiffIdReader, IndexOnly, LayerSink, TarError, TarLimits, read_layer};
 use mica_image::tree::{FileTree, Tree, TreeEntry, TreeError, TreeLayer};
 use mica_image::{ContentDigest, Descriptor, DiffId};
 
@@ -74,6 +75,15 @@ impl ImportError {
     }
 }
 
+/// When the files of a layer are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unpack {
+    /// As soon as somebody looks inside: maybe never.
+    WhenNeeded,
+    /// While it is received.
+    AtOnce,
+}
+
 /// Stores the blob that `stream` brings and returns the layer in it.
 ///
 /// `below` is what the image has below it. Few layers say anything that only makes sense with it (a hard link to a file of a lower
@@ -85,13 +95,31 @@ pub(crate) fn import_layer(
     blob: &Descriptor,
     expected: Option<DiffId>,
     below: Option<&Tree>,
+    unpack: Unpack,
 ) -> Result<Option<TreeLayer>, ImportError> {
     let unknown = Unknown::default();
-    let imported = match below {
-        None => import_onto(store, stream, blob, expected, &unknown, &Tree::new()),
-        Some(below) => import_onto(store, stream, blob, expected, &store.layers().tree(below)?, below),
+    let mut unpacking = match unpack {
+        Unpack::WhenNeeded => None,
+        Unpack::AtOnce => Some(store.layers().begin_unpacking()?),
     };
-    if unknown.0.load(Ordering::Relaxed) { Ok(None) } else { imported.map(Some) }
+    let sink: &mut dyn LayerSink = match &mut unpacking {
+        None => &mut IndexOnly,
+        Some(unpacking) => unpacking.sink(),
+    };
+    let imported = match below {
+        None => import_onto(store, stream, blob, expected, (&unknown, &Tree::new()), sink),
+        Some(below) => {
+            import_onto(store, stream, blob, expected, (&store.layers().tree(below)?, below), sink)
+        }
+    };
+    if unknown.0.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let imported = imported?;
+    if let Some(unpacking) = unpacking {
+        store.layers().keep_unpacked(&imported.id, unpacking)?;
+    }
+    Ok(Some(imported))
 }
 
 /// A tree nobody knows yet; remembers that it was asked.
@@ -121,18 +149,19 @@ pub(crate) struct ReceivedLayer {
     size: u64,
 }
 
-/// Stores the blob that `stream` brings, verifies it and reads what is in it.
+/// Stores the blob that `stream` brings, verifies it and reads what is in it; `sink` takes the bytes of its files.
 pub(crate) fn receive_layer(
     store: &Store,
     stream: &mut (dyn Read + Send),
     blob: &Descriptor,
     expected: Option<DiffId>,
     limits: &TarLimits<'_>,
+    sink: &mut dyn LayerSink,
 ) -> Result<ReceivedLayer, ImportError> {
     let layer = blob.digest;
     let mut ingest = store.blobs().ingest()?;
     let mut tee = Tee { stream, copy: &mut ingest };
-    let (index, diff_id, codec) = read_tar(&mut tee, limits).map_err(|error| match error {
+    let (index, diff_id, codec) = read_tar(&mut tee, limits, sink).map_err(|error| match error {
         ReadError::Io(source) => ImportError::Read { layer, source },
         ReadError::Tar(source) => ImportError::Tar { layer, source },
     })?;
@@ -152,11 +181,11 @@ fn import_onto(
     stream: &mut (dyn Read + Send),
     blob: &Descriptor,
     expected: Option<DiffId>,
-    lower: &dyn FileTree,
-    below: &Tree,
+    (lower, below): (&dyn FileTree, &Tree),
+    sink: &mut dyn LayerSink,
 ) -> Result<TreeLayer, ImportError> {
     let limits = TarLimits { lower: Some(lower), ..TarLimits::default() };
-    let received = receive_layer(store, stream, blob, expected, &limits)?;
+    let received = receive_layer(store, stream, blob, expected, &limits, sink)?;
     let ReceivedLayer { index, diff_id, codec, size } = received;
     let imported = ImportedBlob { digest: blob.digest, size, media_type: media_type(blob, codec) };
     let imported = store.layers().import(index, diff_id, imported, below, seconds_now())?;
@@ -188,12 +217,15 @@ enum ReadError {
 fn read_tar(
     stream: &mut (dyn Read + Send),
     limits: &TarLimits<'_>,
+    sink: &mut dyn LayerSink,
 ) -> Result<(LayerIndex, DiffId, Codec), ReadError> {
     let decoder = Decoder::new(stream).map_err(ReadError::Io)?;
     let codec = decoder.codec();
-    let mut tar = DiffIdReader::new(decoder);
-    let index = read_layer(&mut tar, limits, &mut IndexOnly).map_err(ReadError::Tar)?;
-    Ok((index, tar.finish().map_err(ReadError::Io)?, codec))
+    std::thread::scope(|scope| {
+        let mut tar = DiffIdReader::new(ReadAhead::start(scope, decoder));
+        let index = read_layer(&mut tar, limits, sink).map_err(ReadError::Tar)?;
+        Ok((index, tar.finish().map_err(ReadError::Io)?, codec))
+    })
 }
 
 /// Reads a stream and writes what was read to a copy.

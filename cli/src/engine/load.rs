@@ -11,7 +11,7 @@ use mica_solver::EventSender;
 use super::bases::{BaseError, open_archived};
 use super::blocking::blocking;
 use super::build_error::BuildError;
-use super::import::import_layer;
+use super::import::{Unpack, import_layer};
 use super::stored::store_image;
 use super::{Engine, images};
 use crate::environment::now;
@@ -72,7 +72,7 @@ impl Engine {
             let (_, digest, size) = hasher.finish();
             let blob = Descriptor::new(MediaType::default(), digest, size);
             let mut stream = open()?;
-            let layer = import_layer(&store, &mut stream, &blob, None, Some(&Vec::new()))
+            let layer = import_layer(&store, &mut stream, &blob, None, Some(&Vec::new()), Unpack::WhenNeeded)
                 .map_err(failed)?
                 .expect("with what is below it a layer is imported or fails");
             let platform = Platform::host();

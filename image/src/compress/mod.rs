@@ -4,10 +4,12 @@
 //! What enters a digest is part of the format: the gzip block size, the encoders and their versions (pinned in the manifest of
 //! the workspace). Golden tests hold the digests.
 
+mod ahead;
 mod decode;
 mod gzip;
 mod zstandard;
 
+pub use ahead::ReadAhead;
 pub use decode::{Codec, Decoder, is_archive};
 pub use gzip::GzipEncoder;
 pub use zstandard::ZstdEncoder;

@@ -13,17 +13,19 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::{Base, BaseError, Origin, whole};
 use crate::engine::Host;
 use crate::engine::blocking::blocking;
-use crate::engine::import::import_layer;
+use crate::engine::import::{Unpack, import_layer};
 use crate::environment::now;
 
-/// Where a transfer's progress is told.
+/// Where a transfer's progress is told, and what for layers are brought.
 #[derive(Clone)]
-pub(super) struct Progress {
+pub(super) struct Transfer {
     pub(super) events: EventSender,
     pub(super) step: Option<StepId>,
+    /// When the layers' files are made.
+    pub(super) unpack: Unpack,
 }
 
-impl Progress {
+impl Transfer {
     async fn tell(&self, what: &str, current: u64, total: u64) {
         let what = what.to_owned();
         if let Some(id) = self.step {
@@ -34,7 +36,7 @@ impl Progress {
 
 impl Base {
     /// Brings the layers into the store, all at once, and returns the tree.
-    pub(super) async fn fetch(&self, host: &Arc<Host>, progress: &Progress) -> Result<Tree, BaseError> {
+    pub(super) async fn fetch(&self, host: &Arc<Host>, transfer: &Transfer) -> Result<Tree, BaseError> {
         let manifest = match &self.origin {
             Origin::Stored(tree) => return Ok(tree.clone()),
             Origin::Registry { manifest, .. } | Origin::Archive { manifest, .. } => manifest,
@@ -45,13 +47,13 @@ impl Base {
             return Ok(image.tree);
         }
         let wanted: Vec<_> = manifest.layers.iter().zip(&self.config.rootfs.diff_ids).collect();
-        let fetches = wanted.iter().map(|(blob, diff_id)| self.layer(host, blob, **diff_id, None, progress));
+        let fetches = wanted.iter().map(|(blob, diff_id)| self.layer(host, blob, **diff_id, None, transfer));
         let fetched = try_join_all(fetches).await?;
         let mut tree = Tree::new();
         for ((blob, diff_id), layer) in wanted.iter().zip(fetched) {
             let layer = match layer {
                 Some(layer) => Some(layer),
-                None => self.layer(host, blob, **diff_id, Some(tree.clone()), progress).await?,
+                None => self.layer(host, blob, **diff_id, Some(tree.clone()), transfer).await?,
             };
             tree.push(layer.expect("with what is below it a layer is imported or fails"));
         }
@@ -66,19 +68,19 @@ impl Base {
         blob: &Descriptor,
         diff_id: DiffId,
         below: Option<Tree>,
-        progress: &Progress,
+        transfer: &Transfer,
     ) -> Result<Option<TreeLayer>, BaseError> {
         if let Some((layer, _)) = host.store.layers().imported(&diff_id)? {
             return Ok(Some(TreeLayer::imported(layer.id(), diff_id)));
         }
-        let (store, blob) = (host.store.clone(), blob.clone());
+        let (store, blob, unpack) = (host.store.clone(), blob.clone(), transfer.unpack);
         let imported = match &self.origin {
             Origin::Stored(_) => unreachable!("a stored image has its layers"),
             Origin::Archive { archive, .. } => {
                 let archive = archive.clone();
                 blocking(move || {
                     let mut stream = archive.open_blob(&blob)?;
-                    Ok(import_layer(&store, &mut stream, &blob, Some(diff_id), below.as_ref()))
+                    Ok(import_layer(&store, &mut stream, &blob, Some(diff_id), below.as_ref(), unpack))
                 })
                 .await
                 .map_err(BaseError::Archive)?
@@ -86,12 +88,13 @@ impl Base {
             Origin::Registry { reference, .. } => {
                 let what = format!("downloading {}", &blob.digest.to_string()[..19]);
                 let total = blob.size;
-                progress.tell(&what, 0, total).await;
+                transfer.tell(&what, 0, total).await;
                 let stream = host.registry()?.fetch_blob(reference, &blob).map_err(std::io::Error::other);
                 let mut bridge = SyncIoBridge::new(Box::pin(StreamReader::new(stream)));
-                let import = move || import_layer(&store, &mut bridge, &blob, Some(diff_id), below.as_ref());
+                let import =
+                    move || import_layer(&store, &mut bridge, &blob, Some(diff_id), below.as_ref(), unpack);
                 let imported = blocking(import).await;
-                progress.tell(&what, total, total).await;
+                transfer.tell(&what, total, total).await;
                 imported
             }
         };
@@ -137,7 +140,8 @@ impl Base {
         host: &Arc<Host>,
         events: &EventSender,
     ) -> Result<ContentDigest, BaseError> {
-        self.fetch(host, &Progress { events: events.clone(), step: None }).await?;
+        self.fetch(host, &Transfer { events: events.clone(), step: None, unpack: Unpack::WhenNeeded })
+            .await?;
         Ok(self.id)
     }
 }

@@ -21,10 +21,10 @@ use mica_solver::{StepContext, StepId};
 
 use super::Host;
 use super::images::{self, FindError};
-use super::import::ImportError;
+use super::import::{ImportError, Unpack};
 use super::output::StoredImage;
 pub(super) use archived::open_archived;
-use layers::Progress;
+use layers::Transfer;
 
 /// A base image could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -221,16 +221,17 @@ impl Bases {
         self.0.values().map(|base| (base.name.as_str(), base.id))
     }
 
-    /// Returns a base's tree, with its layers brought into the store.
+    /// Returns a base's tree, with its layers brought into the store, and unpacked if so told.
     pub(crate) async fn tree(
         &self,
         host: &Arc<Host>,
         source: &ImageSource,
         step: StepId,
+        unpack: Unpack,
         cx: &StepContext,
     ) -> Result<Tree, BaseError> {
         let base = self.0.get(source).expect("a plan asks for every image it uses");
-        base.fetch(host, &Progress { events: cx.events.clone(), step: Some(step) }).await
+        base.fetch(host, &Transfer { events: cx.events.clone(), step: Some(step), unpack }).await
     }
 }
 

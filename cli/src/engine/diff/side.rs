@@ -12,7 +12,7 @@ use crate::engine::bases::open_archived;
 use crate::engine::blocking::blocking;
 use crate::engine::history::{LookError, OpenImage, Part};
 use crate::engine::images::{self, FindError};
-use crate::engine::import::import_layer;
+use crate::engine::import::{Unpack, import_layer};
 use crate::engine::output::StoredImage;
 
 impl Engine {
@@ -84,7 +84,7 @@ impl Engine {
             let (_, digest, size) = hasher.finish();
             let blob = Descriptor::new(MediaType::default(), digest, size);
             let mut stream = std::fs::File::open(&path).map_err(failed)?;
-            let layer = import_layer(&store, &mut stream, &blob, None, Some(&Vec::new()))
+            let layer = import_layer(&store, &mut stream, &blob, None, Some(&Vec::new()), Unpack::WhenNeeded)
                 .map_err(|source| LookError::Tar { path: shown.clone(), source })?
                 .expect("with what is below it a layer is imported or fails");
             let mut config = ImageConfig::default();

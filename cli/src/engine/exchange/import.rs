@@ -115,6 +115,11 @@ impl Imports {
         Self { caches: opened.into_iter().flatten().collect(), ..Self::default() }
     }
 
+    /// Whether there is no cache to be asked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.caches.is_empty()
+    }
+
     /// Returns the records of `key`, in the order of the caches; their conditions are still to be verified.
     pub(crate) fn records(&self, key: &RecordKey) -> Vec<Found<'_>> {
         let of = |cache| usable_records(cache, key);

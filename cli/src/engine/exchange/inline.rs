@@ -18,7 +18,7 @@ use mica_cache::{CacheRecord, Store};
 use mica_image::compress::Codec;
 use mica_image::config::CACHE_FIELD;
 use mica_image::index::LayerIndex;
-use mica_image::tar::{Remainder, TarLimits, TarOptions};
+use mica_image::tar::{IndexOnly, Remainder, TarLimits, TarOptions};
 use mica_image::{Descriptor, DiffId, ImageConfig, LayerCompression, LayerId, Manifest};
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +156,14 @@ impl CarriedLayer {
         stream: &mut (dyn std::io::Read + Send),
     ) -> Result<(LayerIndex, String), ExchangeError> {
         let wrong = |source| ExchangeError::Blob { digest: self.blob.digest, source };
-        let received = receive_layer(store, stream, &self.blob, Some(self.diff_id), &TarLimits::default())?;
+        let received = receive_layer(
+            store,
+            stream,
+            &self.blob,
+            Some(self.diff_id),
+            &TarLimits::default(),
+            &mut IndexOnly,
+        )?;
         let compression = match received.codec {
             Codec::Plain => LayerCompression::None,
             Codec::Gzip => LayerCompression::Gzip,

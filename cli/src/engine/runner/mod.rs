@@ -93,6 +93,8 @@ pub(crate) struct Shared {
     /// The records of steps that were hits or ran, where a cache is to be exported.
     used: Mutex<BTreeMap<StepId, CacheRecord>>,
     in_images: HashSet<StepId>,
+    /// The steps that commands look inside, unless caches of other machines may have what the commands would make.
+    entered: HashSet<StepId>,
     /// What is told of steps after the build.
     seen: Mutex<Seen>,
     /// The cache mounts that steps were given.
@@ -113,6 +115,7 @@ impl EngineRunner {
     ) -> Self {
         let in_images = diff_ids::in_images(graph, targets);
         let diff_ids = DiffIds::new(in_images.clone(), host.threads, clamp);
+        let entered = if resolved.imports.is_empty() { seen_by_commands(graph) } else { HashSet::new() };
         let shared = Shared {
             store: host.store.clone(),
             host,
@@ -130,6 +133,7 @@ impl EngineRunner {
             diff_ids,
             used: Mutex::default(),
             in_images,
+            entered,
             seen: Mutex::default(),
             mounts: Mutex::default(),
         };
@@ -444,6 +448,20 @@ impl Work {
     fn record_key(&self) -> RecordKey {
         RecordKey(*self.key.as_bytes())
     }
+}
+
+/// Returns the steps whose files commands see: what they run on, and what they mount.
+fn seen_by_commands(graph: &BuildGraph) -> HashSet<StepId> {
+    let commands = graph.steps().filter(|step| matches!(step.op, Op::Run(_)));
+    let mut next: Vec<StepId> =
+        commands.flat_map(|step| graph.inputs(step.id)).map(|(_, step)| step).collect();
+    let mut seen = HashSet::new();
+    while let Some(id) = next.pop() {
+        if seen.insert(id) && graph.step(id).has_parent {
+            next.extend(graph.inputs(id).into_iter().filter(|(slot, _)| *slot == 0).map(|(_, step)| step));
+        }
+    }
+    seen
 }
 
 /// Whose turn it is to run a step.

@@ -15,6 +15,7 @@ use super::{Shared, StepError};
 use crate::engine::blocking::blocking;
 use crate::engine::context::ContextError;
 use crate::engine::fetch::Checkout;
+use crate::engine::import::Unpack;
 
 /// Files that are no layer.
 pub(crate) enum SourceFiles {
@@ -76,7 +77,8 @@ pub(super) async fn resolve(
 ) -> Result<StepResult, StepError> {
     let files = match &step.op {
         Op::Image(source) => {
-            let tree = shared.resolved.bases.tree(&shared.host, source, step.id, cx).await?;
+            let unpack = if shared.entered.contains(&step.id) { Unpack::AtOnce } else { Unpack::WhenNeeded };
+            let tree = shared.resolved.bases.tree(&shared.host, source, step.id, unpack, cx).await?;
             return Ok(StepResult::Tree(tree));
         }
         Op::Context(source) => scan(shared, source).await?,
