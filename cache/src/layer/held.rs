@@ -24,19 +24,28 @@ pub type Place = (LayerId, LayerPath);
 
 impl LayerStore {
     /// Returns for each of `wanted`, which are in index order, where its bytes lie; the first of `layers` that has them wins, whose
-    /// index is read once. Layers that are not there (any more) hold nothing.
+    /// index is read once. Layers that are not there (any more) hold nothing, and a large one is not looked into for little.
     pub fn held(&self, layers: &[LayerId], wanted: &[Wanted<'_>]) -> Result<Vec<Option<Place>>, LayerError> {
         let mut places = vec![None; wanted.len()];
+        let mut is_first = true;
         for id in layers {
-            if places.iter().all(Option::is_some) {
-                break;
-            }
-            if let Some(layer) = self.get(id)? {
+            let Some(layer) = self.get(id)? else { continue };
+            if is_first || is_worth_it(&layer, wanted, &places) {
                 look_in(&layer, wanted, &mut places)?;
             }
+            is_first = false;
         }
         Ok(places)
     }
+}
+
+/// Whether so many bytes are missing that they are not written again in less time than a layer's index takes to be read.
+fn is_worth_it(layer: &Layer, wanted: &[Wanted<'_>], places: &[Option<Place>]) -> bool {
+    const SMALL_INDEX: u64 = 64 * 1024;
+    let mut missing = wanted.iter().zip(places).filter(|(_, place)| place.is_none()).peekable();
+    let index = layer.meta().index_bytes;
+    missing.peek().is_some()
+        && (index <= SMALL_INDEX || missing.map(|(wanted, _)| wanted.size).sum::<u64>() >= index / 8)
 }
 
 /// Finds files where they were in a layer, most of them; and the others wherever they are in it.

@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use mica_executor::copy::Selection;
-use serde::Serializer as _;
-use serde::ser::SerializeSeq as _;
+use mica_executor::copy::{Listed, Selection};
 
 /// What is between two lines. No path has it in it: there, quotes are escaped.
 const BETWEEN: &[u8] = b"\"},{\"path\":\"";
@@ -26,10 +24,38 @@ pub(crate) struct Line<'a> {
 
 /// Writes the listing of a selection.
 pub(crate) fn write(selection: &Selection, out: &mut dyn io::Write) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::new(out);
-    let mut lines = serializer.serialize_seq(None)?;
-    selection.list(|line| lines.serialize_element(&line))?;
-    Ok(lines.end()?)
+    let mut text = b"[".to_vec();
+    selection.list(|line| {
+        put_line(&mut text, line);
+        out.write_all(&text)?;
+        text.clear();
+        text.push(b',');
+        Ok::<_, io::Error>(())
+    })?;
+    // Of nothing there is only the bracket.
+    text.retain(|byte| *byte == b'[');
+    text.push(b']');
+    out.write_all(&text)
+}
+
+fn put_line(out: &mut Vec<u8>, line: Listed<'_>) {
+    for (start, text) in [("{\"path\":", line.path), (",\"state\":", line.state)] {
+        out.extend_from_slice(start.as_bytes());
+        put_text(out, text);
+    }
+    out.push(b'}');
+}
+
+/// Writes a JSON string. Nearly all are plain, and telling that of many bytes at once is quicker than looking at each.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let is_plain = |byte: u8| (byte >= b' ') & (byte != b'"') & (byte != b'\\');
+    if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        serde_json::to_writer(out, text).expect("memory takes any text");
+    }
 }
 
 /// Returns the listing of a selection.
@@ -109,11 +135,34 @@ mod tests {
     }
 
     fn json(lines: &[(String, String)]) -> Vec<u8> {
-        let lines = lines.iter().map(|(path, state)| mica_executor::copy::Listed { path, state });
+        let lines = lines.iter().map(|(path, state)| Listed { path, state });
         serde_json::to_vec(&lines.collect::<Vec<_>>()).unwrap()
     }
 
+    fn one(name: &str) -> Selection {
+        let mtime = mica_image::index::Time::UNSET;
+        Selection::from_inline(name.as_bytes(), name.as_bytes().into(), 0o644, mtime)
+    }
+
+    #[test]
+    fn nothing_is_an_empty_list() {
+        assert_eq!(written(&Selection::default()), b"[]");
+    }
+
     proptest! {
+        #[test]
+        fn a_listing_is_what_a_writer_of_json_makes_of_its_lines(names in proptest::collection::vec(".{1,3}", 0..4)) {
+            let names = names.iter().filter(|name| !name.contains('/'));
+            let selection = Selection { items: names.flat_map(|name| one(name).items).collect() };
+            let mut lines = Vec::new();
+            let keep = |line: Listed<'_>| {
+                lines.push((line.path.to_owned(), line.state.to_owned()));
+                Ok::<_, io::Error>(())
+            };
+            selection.list(keep).unwrap();
+            prop_assert_eq!(written(&selection), json(&lines));
+        }
+
         #[test]
         fn outside_what_differs_lines_are_the_same(
             common in proptest::collection::vec(line(), 0..4),

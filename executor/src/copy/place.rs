@@ -226,7 +226,9 @@ impl Placer<'_> {
 
     /// Returns the entry with the path and the attributes that it gets in the image.
     fn attributes(&self, part: &Part, path: LayerPath) -> Entry {
-        let mut entry = Entry { path, ..Entry::clone(&part.entry.entry) };
+        let Entry { path: _, mode, uid, gid, mtime, xattrs, node } = &*part.entry.entry;
+        let (mode, uid, gid, mtime) = (*mode, *uid, *gid, *mtime);
+        let mut entry = Entry { path, mode, uid, gid, mtime, xattrs: xattrs.clone(), node: node.clone() };
         if let Some(owner) = self.options.owner {
             (entry.uid, entry.gid) = (owner.uid, owner.gid);
         }
