@@ -67,6 +67,8 @@ pub enum SandboxError {
         reason: String,
         /// What a shell would return: 127 for a missing program, else 126.
         code: i32,
+        /// Whether its format is none that this machine executes.
+        is_foreign: bool,
     },
     /// The step was asked to end, and has.
     #[error("the step was cancelled")]
@@ -290,7 +292,7 @@ fn execute_error(failure: Failure, spec: &RunSpec) -> SandboxError {
         }
         errno => describe(errno),
     };
-    SandboxError::Execute { program, reason, code }
+    SandboxError::Execute { program, reason, code, is_foreign: errno == Errno::NOEXEC }
 }
 
 /// Returns the usual words for an error number, in lower case as all our messages.
@@ -319,7 +321,11 @@ mod tests {
         assert_eq!(text(Errno::ACCESS), "cannot execute `nope`: permission denied");
         assert!(matches!(
             execute_error(failure(Errno::ACCESS), &spec),
-            SandboxError::Execute { code: 126, .. }
+            SandboxError::Execute { code: 126, is_foreign: false, .. }
+        ));
+        assert!(matches!(
+            execute_error(failure(Errno::NOEXEC), &spec),
+            SandboxError::Execute { code: 126, is_foreign: true, .. }
         ));
     }
 }

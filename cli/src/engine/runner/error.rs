@@ -11,9 +11,6 @@ use mica_solver::Step;
 use crate::engine::bases::BaseError;
 use crate::engine::context::ContextError;
 
-/// What a shell returns for a program that is there and cannot be executed.
-const NOT_EXECUTABLE: i32 = 126;
-
 /// What programs print where the disk is full: what a step writes lies in the store.
 const NO_SPACE: &str = "No space left on device";
 
@@ -169,8 +166,9 @@ impl StepError {
 
     pub(super) fn sandbox(step: &Step, error: SandboxError) -> Self {
         let instruction = instruction(step);
-        let not_executable = matches!(error, SandboxError::Execute { code: NOT_EXECUTABLE, .. });
-        if not_executable && !Platform::host().runs(&step.platform) {
+        if matches!(error, SandboxError::Execute { is_foreign: true, .. })
+            && !Platform::host().runs(&step.platform)
+        {
             return Self::Foreign { instruction, platform: Box::new(step.platform.clone()), error };
         }
         Self::Sandbox { instruction, error }
