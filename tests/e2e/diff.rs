@@ -131,6 +131,20 @@ fn archives_layouts_and_tars_can_be_compared() {
 }
 
 #[test]
+fn an_image_of_several_in_a_layout_is_named() {
+    let bench = two_images();
+    for (name, version) in [("first", "app@1"), ("second", "app@2")] {
+        bench.mica(&["tag", version, "old"]).succeeds();
+        bench.dockerfile("FROM old\n");
+        bench.mica(&["build", "-t", name, "-o", "type=oci,tar=false,dest=../both", "."]).succeeds();
+    }
+    bench.mica(&["diff", "--semantic", "../both:first", "app@1"]).succeeds();
+    let found = difference(&bench, &["--semantic", "../both:first", "../both:second"], 1);
+    assert_eq!(files(&found).len(), 5);
+    bench.mica(&["diff", "../both:third", "app"]).exits(2).says(&["third", "first"]);
+}
+
+#[test]
 fn layers_can_be_compared() {
     let bench = Bench::new();
     bench.dockerfile("FROM scratch\nCOPY a /a\nCOPY b /b\nCOPY a /c\n").write("a", "a").write("b", "b");

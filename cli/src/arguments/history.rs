@@ -82,7 +82,7 @@ pub(crate) struct UsageArguments {
 #[derive(Debug, Args)]
 pub(crate) struct DiffArguments {
     /// What is compared with: name, `name@version`, id, a name in a registry, or the path of an archive, layout or tar (beginning with
-    /// `/` or `./`); followed by `#3` its third layer alone, by `#..3` all up to that
+    /// `/` or `./`, and `:NAME` after it where it has several images); followed by `#3` its third layer alone, by `#..3` all up to that
     #[arg(value_name = "A")]
     pub(crate) before: String,
     /// What is compared

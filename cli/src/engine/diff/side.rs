@@ -31,7 +31,8 @@ impl Engine {
 
     async fn open_whole(&self, text: &str, events: &EventSender) -> Result<OpenImage, LookError> {
         if is_path(text) {
-            let image = self.read_path(Path::new(text), events).await?;
+            let (path, name) = path_and_name(text);
+            let image = self.read_path(path, name, events).await?;
             return self.opened(image).await;
         }
         match images::find(&self.host.store, text) {
@@ -51,7 +52,12 @@ impl Engine {
         blocking(move || OpenImage::open(&store, image)).await
     }
 
-    async fn read_path(&self, path: &Path, events: &EventSender) -> Result<StoredImage, LookError> {
+    async fn read_path(
+        &self,
+        path: &Path,
+        name: Option<&str>,
+        events: &EventSender,
+    ) -> Result<StoredImage, LookError> {
         let (host, at) = (self.host.clone(), path.to_owned());
         let opened = blocking(move || -> Result<_, LookError> {
             let scratch = host.store.layers().begin()?;
@@ -61,11 +67,14 @@ impl Engine {
         let (archive, _scratch) = match opened {
             Ok(opened) => opened,
             // Every archive has a list of its images; a tar without one is the tar of a file system.
-            Err(error) if path.is_dir() => return Err(crate::engine::bases::BaseError::Archive(error).into()),
+            Err(error) if path.is_dir() || name.is_some() => {
+                return Err(crate::engine::bases::BaseError::Archive(error).into());
+            }
             Err(_) => return self.read_file_system(path).await,
         };
         let archive = Arc::new(archive);
-        let wanted = archive.images().first().map(|image| image.target.digest.to_string());
+        let first = || archive.images().first().map(|image| image.target.digest.to_string());
+        let wanted = name.map(str::to_owned).or_else(first);
         let base =
             open_archived(&archive, wanted.as_deref(), &Platform::host(), &path.display().to_string())?;
         let id = base.import(&self.host, events).await?;
@@ -99,7 +108,18 @@ impl Engine {
 /// Paths begin with `/`, `./` or `../`, or name a file that no image can be called by.
 fn is_path(text: &str) -> bool {
     let starts = ["/", "./", "../"].iter().any(|start| text.starts_with(start)) || matches!(text, "." | "..");
-    starts || (text.ends_with(".tar") && Path::new(text).is_file())
+    let is_tar = |path: &str| path.ends_with(".tar") && Path::new(path).is_file();
+    starts || is_tar(text) || text.rsplit_once(':').is_some_and(|(path, _)| is_tar(path))
+}
+
+/// Splits `PATH:NAME` where there is nothing at all of it as a path, and something at PATH.
+fn path_and_name(text: &str) -> (&Path, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((path, name)) if !Path::new(text).exists() && Path::new(path).exists() => {
+            (Path::new(path), Some(name))
+        }
+        _ => (Path::new(text), None),
+    }
 }
 
 #[cfg(test)]
