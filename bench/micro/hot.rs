@@ -104,7 +104,7 @@ fn gzip(bencher: Bencher<'_, '_>, level: u32) {
     });
 }
 
-#[divan::bench(args = [1, 3], sample_count = 5)]
+#[divan::bench(args = [1, 2, 3], sample_count = 5)]
 fn zstd(bencher: Bencher<'_, '_>, level: i32) {
     let bytes = content(16 << 20);
     bencher.counter(BytesCount::of_slice(&bytes)).bench_local(|| {
