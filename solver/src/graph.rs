@@ -2,6 +2,7 @@
 //!
 //! Planning makes a graph once; nothing changes it afterwards. What a step's progress is lives in the scheduler alone.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use mica_image::{ImageConfig, Platform, Reference};
@@ -432,6 +433,28 @@ impl BuildGraph {
             .collect();
         inputs.sort_unstable();
         inputs
+    }
+
+    /// Returns the steps that the trees of these are made of: themselves, and all that they stand on.
+    #[must_use]
+    pub fn lineages(&self, of: impl IntoIterator<Item = StepId>) -> HashSet<StepId> {
+        let mut found = HashSet::new();
+        for step in of {
+            let mut next = Some(step);
+            while let Some(step) = next
+                && found.insert(step)
+            {
+                next = self.parent(step);
+            }
+        }
+        found
+    }
+
+    /// Returns the step whose tree a step goes on with.
+    #[must_use]
+    pub fn parent(&self, id: StepId) -> Option<StepId> {
+        let first = || self.inputs(id).into_iter().find(|(slot, _)| *slot == 0).map(|(_, step)| step);
+        if self.step(id).has_parent { first() } else { None }
     }
 
     /// Returns the steps that see the result of `id`.

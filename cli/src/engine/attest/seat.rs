@@ -28,7 +28,7 @@ use super::manifest::PREDICATE_TYPE;
 use super::rebuild::RebuildError;
 use super::remembered::{Notes, Remembered};
 use super::sign::attached;
-use crate::engine::bases::{BaseError, open_archived, whole};
+use crate::engine::bases::{BaseError, open_archived, path_and_name, whole};
 use crate::engine::blocking::blocking;
 use crate::engine::history::LookError;
 use crate::engine::output::StoredImage;
@@ -195,11 +195,9 @@ impl Engine {
 /// Splits `PATH[:NAME]` where there is something at PATH; a plain word is a name.
 fn layout_path(text: &str) -> Option<(PathBuf, Option<String>)> {
     let is_path = |text: &str| text.contains('/') || text == "." || text == ".." || text.ends_with(".tar");
-    if is_path(text) && Path::new(text).exists() {
-        return Some((PathBuf::from(text), None));
-    }
-    let (path, name) = text.rsplit_once(':')?;
-    (is_path(path) && Path::new(path).exists()).then(|| (PathBuf::from(path), Some(name.to_owned())))
+    let (path, name) = path_and_name(text);
+    let is_there = is_path(path) && Path::new(path).exists();
+    is_there.then(|| (PathBuf::from(path), name.map(str::to_owned)))
 }
 
 impl Seat {

@@ -1,6 +1,6 @@
 //! Base images in OCI layouts and archives.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mica_image::archive::ImageArchive;
@@ -45,6 +45,14 @@ pub(in crate::engine) fn open_archived(
         digest: None,
         origin: Origin::Archive { archive: archive.clone(), manifest },
     })
+}
+
+/// Splits `PATH:NAME` where there is nothing at all of it as a path, and something at PATH.
+pub(in crate::engine) fn path_and_name(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((path, name)) if !Path::new(text).exists() && Path::new(path).exists() => (path, Some(name)),
+        _ => (text, None),
+    }
 }
 
 fn split_layout(text: &str) -> (PathBuf, Option<String>) {

@@ -23,7 +23,7 @@ use super::Host;
 use super::images::{self, FindError};
 use super::import::{ImportError, Unpack};
 use super::output::StoredImage;
-pub(super) use archived::open_archived;
+pub(super) use archived::{open_archived, path_and_name};
 use layers::Transfer;
 
 /// A base image could not be had.

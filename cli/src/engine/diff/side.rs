@@ -8,7 +8,7 @@ use mica_image::{Descriptor, ImageConfig, MediaType, Platform, Reference};
 use mica_solver::EventSender;
 
 use crate::engine::Engine;
-use crate::engine::bases::open_archived;
+use crate::engine::bases::{open_archived, path_and_name};
 use crate::engine::blocking::blocking;
 use crate::engine::history::{LookError, OpenImage, Part};
 use crate::engine::images::{self, FindError};
@@ -32,7 +32,7 @@ impl Engine {
     async fn open_whole(&self, text: &str, events: &EventSender) -> Result<OpenImage, LookError> {
         if is_path(text) {
             let (path, name) = path_and_name(text);
-            let image = self.read_path(path, name, events).await?;
+            let image = self.read_path(Path::new(path), name, events).await?;
             return self.opened(image).await;
         }
         match images::find(&self.host.store, text) {
@@ -110,16 +110,6 @@ fn is_path(text: &str) -> bool {
     let starts = ["/", "./", "../"].iter().any(|start| text.starts_with(start)) || matches!(text, "." | "..");
     let is_tar = |path: &str| path.ends_with(".tar") && Path::new(path).is_file();
     starts || is_tar(text) || text.rsplit_once(':').is_some_and(|(path, _)| is_tar(path))
-}
-
-/// Splits `PATH:NAME` where there is nothing at all of it as a path, and something at PATH.
-fn path_and_name(text: &str) -> (&Path, Option<&str>) {
-    match text.rsplit_once(':') {
-        Some((path, name)) if !Path::new(text).exists() && Path::new(path).exists() => {
-            (Path::new(path), Some(name))
-        }
-        _ => (Path::new(text), None),
-    }
 }
 
 #[cfg(test)]

@@ -94,17 +94,7 @@ fn compute(store: &Store, layer: &TreeLayer, index: Option<LayerIndex>) {
 
 /// Returns the steps that the targets' trees are made of.
 pub(super) fn in_images(graph: &BuildGraph, targets: &[Target]) -> HashSet<StepId> {
-    let mut found = HashSet::new();
-    for target in targets {
-        let mut next = target.step;
-        while let Some(step) = next
-            && found.insert(step)
-        {
-            let parent = || graph.inputs(step).into_iter().find(|(slot, _)| *slot == 0).map(|(_, step)| step);
-            next = if graph.step(step).has_parent { parent() } else { None };
-        }
-    }
-    found
+    graph.lineages(targets.iter().filter_map(|target| target.step))
 }
 
 #[cfg(test)]

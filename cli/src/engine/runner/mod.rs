@@ -453,15 +453,7 @@ impl Work {
 /// Returns the steps whose files commands see: what they run on, and what they mount.
 fn seen_by_commands(graph: &BuildGraph) -> HashSet<StepId> {
     let commands = graph.steps().filter(|step| matches!(step.op, Op::Run(_)));
-    let mut next: Vec<StepId> =
-        commands.flat_map(|step| graph.inputs(step.id)).map(|(_, step)| step).collect();
-    let mut seen = HashSet::new();
-    while let Some(id) = next.pop() {
-        if seen.insert(id) && graph.step(id).has_parent {
-            next.extend(graph.inputs(id).into_iter().filter(|(slot, _)| *slot == 0).map(|(_, step)| step));
-        }
-    }
-    seen
+    graph.lineages(commands.flat_map(|step| graph.inputs(step.id)).map(|(_, step)| step))
 }
 
 /// Whose turn it is to run a step.

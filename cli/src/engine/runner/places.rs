@@ -59,8 +59,7 @@ impl Places {
             let row = format!("{stage}\0{}\0{kind}", step.platform);
             let number = counts.entry(row.clone()).or_insert(0);
             *number += 1;
-            let has_parent = if step.has_parent { graph.inputs(step.id) } else { Vec::new() };
-            let parent = has_parent.first().map(|(_, parent)| *parent);
+            let parent = graph.parent(step.id);
             Placed { name: step.name.clone(), row, number: *number, parent, makes }
         };
         Self { identity: identity.to_owned(), steps: graph.steps().map(placed).collect() }
