@@ -3,12 +3,11 @@
 //! They explain and replay; no result depends on one, so a missing or damaged one is simply not there.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use mica_image::compress::FileDigestWriter;
 use mica_image::fault::{Point, reach};
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::files::{At, FileError, read_optional, remove_file, rename_over, sharded, touch};
@@ -86,10 +85,11 @@ impl DetailStore {
         write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
     ) -> Result<DetailId, FileError> {
         let (file, made) = self.shared.lease()?.fresh_file()?;
-        let mut out = io::BufWriter::with_capacity(PIECE, Hashing { file, hasher: blake3::Hasher::new() });
+        let mut out = io::BufWriter::with_capacity(PIECE, FileDigestWriter::new(file));
         let written = reach(Point::ScratchWrite).and_then(|()| write(&mut out));
-        let hashing = written.and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error));
-        let id = DetailId(*hashing.at("write", &made)?.hasher.finalize().as_bytes());
+        let hashed = written.and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error));
+        let (_, digest) = hashed.at("write", &made)?.finish();
+        let id = DetailId(*digest.as_bytes());
         let path = self.path(&id);
         if self.get(&id)?.is_some() {
             touch(&path).at("mark as used", &path)?;
@@ -109,24 +109,6 @@ impl DetailStore {
 
     fn path(&self, id: &DetailId) -> std::path::PathBuf {
         sharded(&self.shared.root.join("details"), &id.hex())
-    }
-}
-
-/// A file that is hashed while it is written.
-struct Hashing {
-    file: File,
-    hasher: blake3::Hasher,
-}
-
-impl io::Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::ContentDigest;
+use crate::{ContentDigest, FileDigest};
 
 /// Hands bytes on and keeps count and SHA-256 digest of them.
 #[derive(Debug)]
@@ -45,6 +45,42 @@ impl<W: Write> Write for DigestWriter<W> {
         let written = self.inner.write(bytes)?;
         self.hasher.update(&bytes[..written]);
         self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Hands bytes on and keeps their digest as that of a file of a layer.
+#[derive(Debug)]
+pub struct FileDigestWriter<W> {
+    inner: W,
+    hasher: blake3::Hasher,
+}
+
+impl<W: Write> FileDigestWriter<W> {
+    /// Wraps a writer.
+    pub fn new(inner: W) -> Self {
+        Self { inner, hasher: blake3::Hasher::new() }
+    }
+
+    /// Returns the writer.
+    pub fn get_ref(&self) -> &W {
+        &self.inner
+    }
+
+    /// Returns the writer and the digest of what was written.
+    pub fn finish(self) -> (W, FileDigest) {
+        (self.inner, FileDigest::from_bytes(*self.hasher.finalize().as_bytes()))
+    }
+}
+
+impl<W: Write> Write for FileDigestWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
         Ok(written)
     }
 

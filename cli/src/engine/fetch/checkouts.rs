@@ -10,7 +10,7 @@ use mica_image::index::LayerIndex;
 use mica_image::tar::{TarOptions, write_layer};
 use mica_remote::git::{CheckoutOptions, GitUrl, ResolvedCommit};
 
-use super::{FetchError, Received};
+use super::{FetchError, keep_received, receive};
 use crate::engine::archive_tree::unpack;
 
 /// Names a checkout by all that decides what is in it.
@@ -41,9 +41,9 @@ pub(super) fn keep(
     let options = ScanOptions { ignored: &|_, _| Decision::Keep, wanted: None, store: None };
     let tree = ContextTree::scan(directory, &options)?;
     let index = LayerIndex::from_tree(&tree)?;
-    let mut out = Received::begin(store)?;
+    let mut out = receive(store)?;
     write_layer(&index, |entry| tree.open(&entry.path), &mut out, &TarOptions::default())?;
-    let (blob, digest, size) = out.keep()?;
+    let (blob, digest, size) = keep_received(out)?;
     let kept = Download {
         blob,
         digest,

@@ -8,7 +8,7 @@ use mica_remote::http::{HttpFile, HttpRequest, HttpResponse, Validators, fetch};
 use mica_solver::graph::HttpSource;
 use mica_solver::{BuildEvent, StepContext, StepId};
 
-use super::{FetchError, Received, host, secret, shown};
+use super::{FetchError, host, keep_received, receive, secret, shown};
 use crate::engine::Host;
 use crate::engine::blocking::blocking;
 use crate::engine::lock::{Lock, LockedDownload};
@@ -102,14 +102,15 @@ impl Host {
         cx: &StepContext,
     ) -> Result<mica_cache::Download, FetchError> {
         let failed = |source| FetchError::Receive { url: shown(url), source };
-        let mut out = Received::begin(&self.store)?;
+        let mut out = receive(&self.store)?;
         while let Some(piece) = file.body.try_next().await? {
             out.write_all(&piece).map_err(failed)?;
             let what = format!("downloading {}", file.file_name);
-            let progress = BuildEvent::StepProgress { id: step, what, current: out.size(), total: file.size };
+            let progress =
+                BuildEvent::StepProgress { id: step, what, current: out.get_ref().size(), total: file.size };
             cx.events.send(progress).await;
         }
-        let (blob, digest, size) = out.keep()?;
+        let (blob, digest, size) = keep_received(out)?;
         let download = mica_cache::Download {
             blob,
             digest,

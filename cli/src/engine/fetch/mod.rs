@@ -5,9 +5,8 @@ mod context;
 mod git;
 mod http;
 
-use std::io::{self, Write};
-
 use mica_cache::{Ingest, Store};
+use mica_image::compress::FileDigestWriter;
 use mica_image::{ContentDigest, FileDigest};
 use mica_remote::git::{GitError, InvalidGitUrl};
 use mica_remote::http::HttpError;
@@ -105,38 +104,17 @@ pub(crate) enum FetchError {
 }
 
 /// A blob on its way into the store, hashed as layers know files.
-struct Received {
-    ingest: Ingest,
-    hasher: blake3::Hasher,
+type Received = FileDigestWriter<Ingest>;
+
+fn receive(store: &Store) -> Result<Received, FetchError> {
+    Ok(FileDigestWriter::new(store.blobs().ingest()?))
 }
 
-impl Received {
-    fn begin(store: &Store) -> Result<Self, FetchError> {
-        Ok(Self { ingest: store.blobs().ingest()?, hasher: blake3::Hasher::new() })
-    }
-
-    /// Returns how many bytes have come.
-    fn size(&self) -> u64 {
-        self.ingest.size()
-    }
-
-    /// Keeps the blob, and returns both of its digests and its size.
-    fn keep(self) -> Result<(ContentDigest, FileDigest, u64), FetchError> {
-        let size = self.size();
-        Ok((self.ingest.commit(None)?, FileDigest::from_bytes(*self.hasher.finalize().as_bytes()), size))
-    }
-}
-
-impl Write for Received {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.ingest.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.ingest.flush()
-    }
+/// Keeps the blob, and returns both of its digests and its size.
+fn keep_received(received: Received) -> Result<(ContentDigest, FileDigest, u64), FetchError> {
+    let (ingest, digest) = received.finish();
+    let size = ingest.size();
+    Ok((ingest.commit(None)?, digest, size))
 }
 
 fn secret(request: &BuildRequest, id: &str) -> Result<Option<String>, FetchError> {
